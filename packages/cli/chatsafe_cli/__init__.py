@@ -1,0 +1,1 @@
+"""ChatSafe: the chatsafe command."""

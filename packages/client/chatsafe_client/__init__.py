@@ -1,0 +1,1 @@
+"""ChatSafe: other programs' way to a ChatSafe daemon."""

@@ -1,0 +1,1 @@
+"""ChatSafe: the words every ChatSafe package shares."""

@@ -1,0 +1,1 @@
+"""ChatSafe: settings, model registry, GGUF header check."""

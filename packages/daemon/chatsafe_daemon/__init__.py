@@ -1,0 +1,1 @@
+"""ChatSafe: the chatsafe-server command: plugs the packages together."""

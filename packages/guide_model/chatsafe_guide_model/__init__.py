@@ -1,0 +1,1 @@
+"""ChatSafe: the small built-in model, as data."""

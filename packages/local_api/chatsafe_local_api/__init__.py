@@ -1,0 +1,1 @@
+"""ChatSafe: the OpenAI-compatible HTTP API on localhost."""

@@ -1,0 +1,1 @@
+"""The worker process: the only code that ever touches a model file."""
