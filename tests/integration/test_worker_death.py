@@ -6,10 +6,10 @@ import signal
 import time
 from pathlib import Path
 
-from chatsafe_config.gguf import read_header
 from tests.support.daemon import running_daemon
 
 import chatsafe_guide_model
+from chatsafe_config.gguf import read_header
 
 GUIDE = Path(str(chatsafe_guide_model.__file__)).with_name("chatsafe-guide.gguf")
 

@@ -216,3 +216,15 @@ class WorkerDied(InternalError):
     """The model's process ended in the middle of an answer; the next request starts a new one."""
 
     code = "worker_died"
+
+
+class NotReachable(Unavailable):
+    """Nothing answers at the address that was asked."""
+
+    code = "not_reachable"
+
+
+class PeerFailed(ChatSafeError):
+    """The other side broke off, or said something that is no answer."""
+
+    code = "peer_failed"

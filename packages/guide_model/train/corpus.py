@@ -62,6 +62,7 @@ class Corpus:
     off_classes: dict[str, tuple[str, ...]]
     forbidden: frozenset[str]
     held_back: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
 
 
@@ -101,7 +102,7 @@ def read_intents(folder: Path) -> tuple[dict[str, Intent], list[str]]:
             problems += [f"{path.name} {name}: line not understood: {ln!r}" for ln in strange]
             if name in intents:
                 problems.append(f"{path.name} {name}: id used twice")
-            if len(answers) != 1 or (not templates and name not in (FALLBACK,)):
+            if len(answers) != 1 or (not templates and name not in (FALLBACK, FEW_SUMS)):
                 problems.append(f"{path.name} {name}: needs one A: line and Q: lines")
                 continue
             intents[name] = Intent(name, path.stem, answers[0], tuple(filter(None, templates)))
@@ -180,6 +181,7 @@ def load(root: Path = HERE, hold_back: int = 0) -> Corpus:
     problems += check(corpus)
     for problem in problems:
         print("corpus:", problem)
+    corpus.owners = owners(corpus)
     if hold_back:
         for intent in intents.values():
             if len(intent.templates) < 6:
@@ -194,16 +196,34 @@ def load(root: Path = HERE, hold_back: int = 0) -> Corpus:
     return corpus
 
 
+def owners(corpus: Corpus, draws: int = 400) -> dict[str, str]:
+    """Which intent owns a wording that several can produce: the one that produces it most often.
+
+    Two answers to one and the same text would only teach the model to hesitate.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    rng = Random("owners")
+    for intent in corpus.intents.values():
+        for _ in range(draws if intent.templates else 0):
+            key = normal(expand(rng.choice(intent.templates), corpus.classes, rng))
+            if key:
+                seen = counts.setdefault(key, {})
+                seen[intent.id] = seen.get(intent.id, 0) + 1
+    return {key: max(seen, key=lambda i: (seen[i], i)) for key, seen in counts.items()}
+
+
 def _is_held(template: str, every: int) -> bool:
     return Random(template).randrange(every) == 0
 
 
 def wording(corpus: Corpus, intent: Intent, rng: Random) -> str:
     """A question of this intent that is not in the judge set."""
-    while True:
+    for _ in range(50):
         text = expand(rng.choice(intent.templates), corpus.classes, rng)
-        if normal(text) not in corpus.forbidden:
+        key = normal(text)
+        if key not in corpus.forbidden and corpus.owners.get(key, intent.id) == intent.id:
             return text
+    raise ValueError(f"{intent.id}: nearly all its wordings belong to other intents")
 
 
 def off_topic(corpus: Corpus, rng: Random) -> str:
@@ -212,13 +232,14 @@ def off_topic(corpus: Corpus, rng: Random) -> str:
         text = expand(rng.choice(corpus.offtopic), corpus.off_classes, rng)
         if "~" in text:
             text = re.sub("~", lambda _: augment.invented_word(rng), text)
-        if normal(text) not in corpus.forbidden:
+        key = normal(text)
+        if key not in corpus.forbidden and key not in corpus.owners:
             return text
 
 
 def known_turn(corpus: Corpus, rng: Random) -> Turn:
-    """A question with an answer of its own: an intent or, one time in ten, a small sum."""
-    if rng.random() < 0.10:
+    """A question with an answer of its own: an intent or, one time in eight, a small sum."""
+    if rng.random() < 0.12:
         question, answer = sums.draw(rng)
         if not answer:
             return Turn(question, FEW_SUMS, corpus.intents[FEW_SUMS].answer)

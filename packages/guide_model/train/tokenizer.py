@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import corpus
+import facts
 
 VOCABULARY = 3072
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -57,7 +58,7 @@ class GuideTokenizer:
 
 
 def train(seed: int, chats: int) -> Tokenizer:
-    """Learn the merges from a sample of the corpus; answers count less than their number."""
+    """Learn the merges from a sample of the corpus; answers and names are added."""
     texts: list[str] = []
     loaded = corpus.load()
     for chat in islice(corpus.chats(loaded, seed), chats):
@@ -65,6 +66,8 @@ def train(seed: int, chats: int) -> Tokenizer:
         texts += [chat.system, "user\n", "assistant\n", "system\n"]
     for intent in loaded.intents.values():
         texts += [intent.answer] * 20
+    names = facts.KEYS | facts.FLAGS | facts.REPL | facts.PATHS
+    texts += [f"`{name}` {name}" for name in sorted(names)] * 10
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [

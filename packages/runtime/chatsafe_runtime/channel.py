@@ -6,6 +6,7 @@ within a worker's life. Both ends treat a frame they cannot decode as the end of
 """
 
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -129,6 +130,9 @@ ToDaemon = Ready | LoadFailed | Events
 
 _encoder = msgspec.msgpack.Encoder()
 
+# What one end receives: `ToWorker` or `ToDaemon`.
+Frame = TypeVar("Frame")
+
 
 class FrameError(Exception):
     """The other end sent something that is no frame."""
@@ -142,16 +146,14 @@ def encode(frame: ToWorker | ToDaemon) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-class FrameReader:
+class FrameReader(Generic[Frame]):
     """Bytes in, frames out; any split of the same bytes gives the same frames."""
 
-    def __init__(
-        self, decoder: "msgspec.msgpack.Decoder[ToWorker] | msgspec.msgpack.Decoder[ToDaemon]"
-    ) -> None:
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Frame]) -> None:
         self._decoder = decoder
         self._buffer = bytearray()
 
-    def receive(self, data: bytes) -> Iterator[ToWorker | ToDaemon]:
+    def receive(self, data: bytes) -> Iterator[Frame]:
         """The frames that `data` completes. Raises FrameError on anything malformed."""
         self._buffer += data
         while len(self._buffer) >= 4:
@@ -168,11 +170,11 @@ class FrameReader:
                 raise FrameError("a frame that does not decode") from error
 
 
-def worker_reader() -> FrameReader:
+def worker_reader() -> FrameReader[ToWorker]:
     """Decodes what the worker receives."""
     return FrameReader(msgspec.msgpack.Decoder(ToWorker))
 
 
-def daemon_reader() -> FrameReader:
+def daemon_reader() -> FrameReader[ToDaemon]:
     """Decodes what the daemon receives."""
     return FrameReader(msgspec.msgpack.Decoder(ToDaemon))

@@ -1,0 +1,164 @@
+"""Chats to tensors: what is fed to the network and which of its guesses are scored.
+
+Answers are fixed texts, so all but their first words are trivial after a few minutes. Most
+examples therefore stop a little after the point where the answer differs from all others, and the
+compute goes where the difficulty is: recognizing the question.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+import augment
+import corpus
+import sums
+from tokenizer import GuideTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of equal length. `weights` scores the guess of the next token at each place."""
+
+    ids: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+    answer_row: Tensor  # for the intent head: row, place just before the answer, intent number
+    answer_place: Tensor
+    answer_intent: Tensor
+
+
+@dataclass(slots=True)
+class Row:
+    """One encoded chat."""
+
+    ids: list[int]
+    weights: list[float]
+    answers: list[tuple[int, int]]  # place of the last prompt token, intent number
+    gaps: list[tuple[int, int]]  # place, how many positions are skipped there
+
+
+def answers_of(loaded: corpus.Corpus) -> dict[str, str]:
+    """Every answer that can be given, by intent id; sums have one id each."""
+    found = {i.id: i.answer for i in loaded.intents.values()}
+    for line in sums.table():
+        text = sums.answer(*line)
+        found["sum:" + text] = text
+    return found
+
+
+def deciding_lengths(answers: dict[str, str], tokenizer: GuideTokenizer) -> dict[str, int]:
+    """How many tokens of each answer must be said until it differs from every other answer."""
+    seen: dict[tuple[int, ...], int] = {}
+    encoded = {name: tokenizer.fixed(text) for name, text in answers.items()}
+    for ids in encoded.values():
+        for n in range(1, len(ids) + 1):
+            seen[tuple(ids[:n])] = seen.get(tuple(ids[:n]), 0) + 1
+    return {
+        name: next((n for n in range(1, len(ids) + 1) if seen[tuple(ids[:n])] == 1), len(ids))
+        for name, ids in encoded.items()
+    }
+
+
+class Encoder:
+    """Encodes chats for one corpus and one tokenizer."""
+
+    def __init__(self, loaded: corpus.Corpus, tokenizer: GuideTokenizer) -> None:
+        self.corpus, self.tokenizer = loaded, tokenizer
+        self.answers = answers_of(loaded)
+        self.numbers = {name: n for n, name in enumerate(sorted(self.answers))}
+        self.deciding = deciding_lengths(self.answers, tokenizer)
+
+    def row(self, chat: corpus.Chat, rng: Random, user_weight: float, whole: float) -> Row:
+        """Encode; each answer is whole with probability `whole`, else cut after it is decided."""
+        t = self.tokenizer
+        row = Row([], [], [], [])
+        stretch = rng.random() < 0.15
+
+        def add(ids: list[int], weight: float) -> None:
+            row.ids.extend(ids)
+            row.weights.extend([weight] * len(ids))
+
+        if chat.system:
+            add([*t.head("system"), *t.encode(chat.system), *t.tail()], 0.0)
+        for number, turn in enumerate(chat.turns):
+            last = number == len(chat.turns) - 1
+            if stretch and row.ids:
+                row.gaps.append((len(row.ids), rng.randrange(1, 500)))
+            add(t.head("user"), 0.0)
+            add(t.encode(turn.user), user_weight)
+            add([*t.tail(), *t.head("assistant")], 0.0)
+            row.answers.append((len(row.ids) - 1, self.numbers[turn.intent]))
+            answer = t.fixed(turn.answer)
+            length = self.deciding[turn.intent] + rng.randrange(2, 5)
+            is_whole = length >= len(answer) or rng.random() < (whole if last else 0.5)
+            add(answer if is_whole else answer[:length], 1.0)
+            if last and is_whole:
+                add([t.im_end], 1.0)
+            elif not last:
+                add([t.im_end], 1.0 if is_whole else 0.0)
+                add(t.fixed("\n"), 0.0)
+        return row
+
+
+def collate(rows: list[Row], pad: int) -> Batch:
+    """Rows of about the same length into one batch; padding stands behind and is not scored."""
+    length = max(len(r.ids) for r in rows) - 1
+    ids = torch.full((len(rows), length), pad)
+    targets = torch.full((len(rows), length), pad)
+    weights = torch.zeros(len(rows), length)
+    positions = torch.arange(length).repeat(len(rows), 1)
+    places: list[tuple[int, int, int]] = []
+    for n, row in enumerate(rows):
+        end = len(row.ids) - 1
+        ids[n, :end] = torch.tensor(row.ids[:-1])
+        targets[n, :end] = torch.tensor(row.ids[1:])
+        weights[n, :end] = torch.tensor(row.weights[1:])
+        for place, gap in row.gaps:
+            positions[n, place:] += gap
+        places += [(n, place, intent) for place, intent in row.answers]
+    positions.clamp_(max=2047)
+    at = torch.tensor(places)
+    return Batch(ids, positions, targets, weights, at[:, 0], at[:, 1], at[:, 2])
+
+
+def long_chat(loaded: corpus.Corpus, rng: Random) -> corpus.Chat:
+    """A chat of many turns, or a question buried under a long run of junk."""
+    if rng.random() < 0.5:
+        count = rng.randrange(5, 12)
+        return corpus.Chat("", tuple(corpus.draw_turn(loaded, rng) for _ in range(count)))
+    turn = corpus.known_turn(loaded, rng)
+    text = augment.with_junk(turn.user, rng, long=True)
+    if rng.random() < 0.2:
+        text, answer = augment.junk(rng, long=True), loaded.intents[corpus.FALLBACK].answer
+        turn = corpus.Turn(text, corpus.FALLBACK, answer)
+    return corpus.Chat("", (corpus.Turn(text, turn.intent, turn.answer),))
+
+
+def batches(
+    encoder: Encoder, seed: int, start: int, tokens: int, user_weight: float, whole: float
+) -> Iterator[tuple[int, Batch]]:
+    """The endless stream of batches, each with the number of the next pool of chats."""
+    pool, pad = start, encoder.tokenizer.end_of_text
+    while True:
+        rng = Random(f"pool:{seed}:{pool}")
+        rows = []
+        for _ in range(2048):
+            is_long = rng.random() < 0.005
+            chat = (long_chat if is_long else corpus.draw)(encoder.corpus, rng)
+            row = encoder.row(chat, rng, user_weight, whole)
+            if len(row.ids) <= 1200:
+                rows.append(row)
+        rows.sort(key=lambda r: len(r.ids))
+        groups: list[list[Row]] = [[]]
+        for row in rows:
+            if (len(groups[-1]) + 1) * len(row.ids) > tokens and groups[-1]:
+                groups.append([])
+            groups[-1].append(row)
+        rng.shuffle(groups)
+        pool += 1
+        for group in groups:
+            yield pool, collate(group, pad)

@@ -1,0 +1,114 @@
+"""What fits: arithmetic on headers, and the figures that systems give."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.runtime.scripted import model_bytes
+
+from chatsafe_config.gguf import Header, read_header
+from chatsafe_runtime.memory import (
+    MAX_SHARE,
+    PROCESS_BYTES,
+    available_bytes,
+    fitting_parallel,
+    kv_bytes_per_token,
+    needed_bytes,
+    resident_bytes,
+)
+
+GIB = 2**30
+
+
+def llama_3b() -> Header:
+    """Llama 3.2 3B at Q4_K_M, as its file says."""
+    return Header(
+        version=3,
+        architecture="llama",
+        name="Llama 3.2 3B Instruct",
+        context_length=131072,
+        block_count=28,
+        embedding_length=3072,
+        head_count=24,
+        head_count_kv=8,
+        key_length=128,
+        value_length=128,
+        vocab_size=128256,
+        quantization="Q4_K_M",
+        chat_template=None,
+        tensor_bytes=2_011_539_712,
+        size_bytes=2_019_377_696,
+        parameter_count=3_212_749_888,
+    )
+
+
+def test_kv_cache_of_a_known_model() -> None:
+    assert kv_bytes_per_token(llama_3b()) == 114_688
+    needed = needed_bytes(llama_3b(), 8192, 8)
+    assert needed == 2_011_539_712 + 8 * 8192 * 114_688 + PROCESS_BYTES
+
+
+def test_fewer_sequences_on_a_smaller_machine() -> None:
+    header = llama_3b()
+    assert fitting_parallel(header, 8192, 8, 16 * GIB) == 8
+    assert fitting_parallel(header, 8192, 8, 6 * GIB) == 3
+    assert fitting_parallel(header, 8192, 8, 2 * GIB) == 0
+    assert fitting_parallel(header, 8192, 8, -1) == 0
+
+
+@given(st.integers(1, 64), st.integers(1, 65536), st.integers(0, 64 * GIB))
+def test_what_fits_fits_and_one_more_would_not(wanted: int, context: int, free: int) -> None:
+    header = llama_3b()
+    found = fitting_parallel(header, context, wanted, free)
+    assert 0 <= found <= wanted
+    if found:
+        assert needed_bytes(header, context, found) <= int(free * MAX_SHARE)
+    if found < wanted:
+        assert needed_bytes(header, context, found + 1) > int(free * MAX_SHARE)
+
+
+def test_header_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(model_bytes())
+    assert kv_bytes_per_token(read_header(file)) == 2 * 2 * (4 + 4) * 2
+
+
+def system(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_free_memory_of_linux(tmp_path: Path) -> None:
+    root = system(tmp_path, proc__meminfo="MemTotal: 16 kB\nMemAvailable:   12 kB\n")
+    assert available_bytes(root) == 12 * 1024
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("8192", 8192 - 4096 + 1024), ("max", 12 * 1024)])
+def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, expected: int) -> None:
+    root = system(
+        tmp_path,
+        proc__meminfo="MemAvailable:   12 kB\n",
+        proc__self__cgroup="0::/box\n",
+        sys__fs__cgroup__box__memory_DOT_max=f"{limit}\n",
+        sys__fs__cgroup__box__memory_DOT_current="4096\n",
+        sys__fs__cgroup__box__memory_DOT_stat="inactive_file 1000\nactive_file 24\nanon 9\n",
+    )
+    assert available_bytes(root) == expected
+
+
+def test_a_system_that_says_nothing_gives_its_size(tmp_path: Path) -> None:
+    found = available_bytes(tmp_path)
+    assert found == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_resident_memory_of_this_process() -> None:
+    found = resident_bytes(os.getpid())
+    if Path("/proc/self/statm").exists():
+        assert found is not None
+        assert found > 1024 * 1024
+    assert resident_bytes(2**30) is None
