@@ -93,7 +93,7 @@ records='
     elif startswith("data: {") or startswith("{") then
         ltrimstr("data: ") | (fromjson? // {})
         | if .error then "E" + ((.error.message? // "the answer broke off") | printable)
-          else (.choices[0]?.delta?.content? // empty) | "T" + printable end
+          else (.choices[0]?.delta?.content? // empty) | select(. != "") | "T" + printable end
     else empty end
     | . + "\u0000"'
 

@@ -59,7 +59,7 @@ def test_the_oldest_turns_go_and_it_is_said() -> None:
         chat.add_question(f"question {index}")
         chat.add_answer("an answer.")
     chat.add_question("the newest")
-    backend = SmallBackend(room=40)
+    backend = SmallBackend(room=60)
     events = talk(backend, chat)
     trimmed = sum(event.num_messages for event in events if isinstance(event, Trimmed))
     assert trimmed == 8

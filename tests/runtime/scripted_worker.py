@@ -78,7 +78,7 @@ class Script:
         self.load = load
         match self.mode:
             case "load-fails":
-                self.channel.sendall(encode(LoadFailed("the engine does not know this kind")))
+                self.channel.sendall(encode(LoadFailed("The engine does not know this kind.")))
                 sys.exit(1)
             case "load-dies":
                 os.abort()

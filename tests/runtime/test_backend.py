@@ -9,7 +9,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.runtime.scripted import ask, chat, is_alive, local_backend, worker_id
+from tests.runtime.scripted import (
+    ask,
+    chat,
+    is_alive,
+    local_backend,
+    open_descriptors,
+    until,
+    worker_id,
+)
 
 from chatsafe_common.chat import Sampling
 from chatsafe_common.errors import (
@@ -75,16 +83,16 @@ def test_load_frame_follows_registry_and_options(tmp_path: Path) -> None:
             second = json.loads(await ask(backend, chat("load", "second")))
         assert first["stop"] == ["</a>", "</b>", "</s>"]
         assert (first["gpu_layers"], first["threads"]) == (3, 2)
-        assert (first["context_window"], first["max_parallel"]) == (512, 8)
+        assert (first["context_window"], first["max_parallel"]) == (256, 8)
         assert "A: " in first["template"]
         assert (second["gpu_layers"], second["threads"], second["template"]) == (-1, 0, None)
-        # The registry says 4096, the file was made for 2048.
-        assert second["context_window"] == 2048
-        options = RuntimeOptions(context_window=256, threads=1, gpu_layers=0, parallel=2)
+        # The registry says 4096, the file was made for 512.
+        assert second["context_window"] == 512
+        options = RuntimeOptions(context_window=128, threads=1, gpu_layers=0, parallel=2)
         async with local_backend(tmp_path, options=options) as backend:
             first = json.loads(await ask(backend, "load"))
         assert (first["gpu_layers"], first["threads"]) == (0, 1)
-        assert (first["context_window"], first["max_parallel"]) == (256, 2)
+        assert (first["context_window"], first["max_parallel"]) == (128, 2)
 
     asyncio.run(run())
 
@@ -140,14 +148,13 @@ def test_kill_in_mid_stream_ends_the_answer_and_the_next_one_works(tmp_path: Pat
     async def run() -> None:
         loop = asyncio.get_running_loop()
         async with local_backend(tmp_path) as backend:
-            killed_at = 0.0
-            first = 0
+            stream = backend.generate(chat("hold"))
+            assert [type(await anext(stream)) for _ in range(2)] == [Started, TextDelta]
+            first = worker_id(backend)
+            killed_at = loop.time()
+            os.kill(first, signal.SIGKILL)
             with pytest.raises(WorkerDied):
-                async for event in backend.generate(chat("hold")):
-                    if isinstance(event, TextDelta):
-                        first = worker_id(backend)
-                        os.kill(first, signal.SIGKILL)
-                        killed_at = loop.time()
+                await anext(stream)
             assert loop.time() - killed_at < 1.0
             assert await ask(backend, "say again") == "again"
             assert worker_id(backend) != first
@@ -188,7 +195,7 @@ def test_refusals_become_our_errors(tmp_path: Path) -> None:
         async with local_backend(tmp_path) as backend:
             with pytest.raises(ContextLengthExceeded) as too_long:
                 await ask(backend, "refuse context_length_exceeded")
-            assert too_long.value.details == {"n_prompt_tokens": 99, "n_ctx": 512}
+            assert too_long.value.details == {"n_prompt_tokens": 99, "n_ctx": 256}
             assert await ask(backend, "say fine") == "fine"
 
     asyncio.run(run())
@@ -286,24 +293,22 @@ def test_leaving_the_backend_stops_every_worker(tmp_path: Path) -> None:
 
 
 def test_twenty_lives_leave_no_child_and_no_descriptor(tmp_path: Path) -> None:
-    descriptors = Path("/proc/self/fd")
-    if not descriptors.is_dir():
+    if not Path("/proc/self/fd").is_dir():
         pytest.skip("this system does not list open descriptors")
 
     async def run() -> None:
         async with local_backend(tmp_path) as backend:
             await ask(backend, chat("say x", keep_alive_s=0))
             await backend.unload("first")
-            before = len(list(descriptors.iterdir()))
+            before = open_descriptors()
             for _ in range(10):
                 await ask(backend, "say x")
                 await backend.unload("first")
                 with pytest.raises(WorkerDied):
                     await ask(backend, "abort")
                 await backend.unload("first")
-            # A closed transport gives its descriptor back in the loop's next turn.
-            await asyncio.sleep(0)
-            assert len(list(descriptors.iterdir())) <= before
+            # A closed transport gives its descriptor back in the loop's next turns.
+            await until(lambda: open_descriptors() <= before)
 
     asyncio.run(run())
     with pytest.raises(ChildProcessError):

@@ -18,7 +18,8 @@ from chatsafe_common.errors import (
 from chatsafe_common.events import Finished, Started
 from chatsafe_runtime.backend import RuntimeOptions
 from chatsafe_runtime.channel import Done, Refused
-from chatsafe_runtime.generation import MAX_MESSAGE_CHARS, finished, refusal
+from chatsafe_runtime.generation import finished, refusal
+from chatsafe_runtime.supervisor import MAX_REASON_CHARS
 
 
 def test_refusals_keep_their_code_and_message() -> None:
@@ -44,7 +45,7 @@ def test_too_long_names_both_numbers() -> None:
 def test_a_code_we_do_not_know_is_our_fault_and_a_message_has_a_length() -> None:
     error = refusal(Refused(1, "made_up", "x" * 10_000), 512, 3.0)
     assert type(error) is InternalError
-    assert len(error.message) == MAX_MESSAGE_CHARS
+    assert len(error.message) == MAX_REASON_CHARS
 
 
 def test_a_reason_that_does_not_exist() -> None:
@@ -55,12 +56,14 @@ def test_a_reason_that_does_not_exist() -> None:
 def test_the_place_is_free_before_the_last_event_is_read(tmp_path: Path) -> None:
     async def run() -> None:
         options = RuntimeOptions(parallel=1, queue_size=0)
-        async with local_backend(tmp_path, options=options) as backend:
-            async with aclosing(backend.generate(chat("say one"))) as stream:
-                async for event in stream:
-                    if isinstance(event, Finished):
-                        break
-                assert await ask(backend, "say two") == "two"
+        async with (
+            local_backend(tmp_path, options=options) as backend,
+            aclosing(backend.generate(chat("say one"))) as stream,
+        ):
+            async for event in stream:
+                if isinstance(event, Finished):
+                    break
+            assert await ask(backend, "say two") == "two"
 
     asyncio.run(run())
 

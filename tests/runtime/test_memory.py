@@ -4,16 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tests.runtime.scripted import model_bytes
+from tests.config.gguf_writer import HEAD_SIZE, write_good
 
 from chatsafe_config.gguf import Header, read_header
 from chatsafe_runtime.memory import (
-    MAX_SHARE,
     PROCESS_BYTES,
     available_bytes,
-    fitting_parallel,
+    fits,
     kv_bytes_per_token,
     needed_bytes,
     resident_bytes,
@@ -46,33 +43,23 @@ def llama_3b() -> Header:
 
 def test_kv_cache_of_a_known_model() -> None:
     assert kv_bytes_per_token(llama_3b()) == 114_688
-    needed = needed_bytes(llama_3b(), 8192, 8)
-    assert needed == 2_011_539_712 + 8 * 8192 * 114_688 + PROCESS_BYTES
+    needed = needed_bytes(llama_3b(), 8192)
+    assert needed == 2_011_539_712 + 8192 * 114_688 + PROCESS_BYTES
 
 
-def test_fewer_sequences_on_a_smaller_machine() -> None:
-    header = llama_3b()
-    assert fitting_parallel(header, 8192, 8, 16 * GIB) == 8
-    assert fitting_parallel(header, 8192, 8, 6 * GIB) == 3
-    assert fitting_parallel(header, 8192, 8, 2 * GIB) == 0
-    assert fitting_parallel(header, 8192, 8, -1) == 0
-
-
-@given(st.integers(1, 64), st.integers(1, 65536), st.integers(0, 64 * GIB))
-def test_what_fits_fits_and_one_more_would_not(wanted: int, context: int, free: int) -> None:
-    header = llama_3b()
-    found = fitting_parallel(header, context, wanted, free)
-    assert 0 <= found <= wanted
-    if found:
-        assert needed_bytes(header, context, found) <= int(free * MAX_SHARE)
-    if found < wanted:
-        assert needed_bytes(header, context, found + 1) > int(free * MAX_SHARE)
+def test_a_part_of_the_free_memory_stays_free() -> None:
+    needed = needed_bytes(llama_3b(), 8192)
+    assert fits(needed, 4 * GIB)
+    assert not fits(needed, 3 * GIB)
+    assert not fits(needed, needed)
+    assert not fits(needed, -1)
 
 
 def test_header_of_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "m.gguf"
-    file.write_bytes(model_bytes())
-    assert kv_bytes_per_token(read_header(file)) == 2 * 2 * (4 + 4) * 2
+    assert (
+        kv_bytes_per_token(read_header(write_good(tmp_path / "m.gguf")))
+        == (HEAD_SIZE + HEAD_SIZE) * 2
+    )
 
 
 def system(root: Path, **files: str) -> Path:

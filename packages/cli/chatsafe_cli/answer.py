@@ -136,7 +136,7 @@ class MarkdownAnswer:
 def _markdown(text: str) -> Markdown:
     # Without hyperlinks: an address stands in the text, and no link can say one thing and open
     # another.
-    return Markdown(text, hyperlinks=False)
+    return Markdown(text, code_theme="ansi_dark", hyperlinks=False)
 
 
 def end_of_block(text: str) -> int:
@@ -195,5 +195,5 @@ async def show_answer(
         facts.total_s = time.monotonic() - begin
         writer.end()
     if facts.reason is FinishReason.LENGTH:
-        note("(the answer was cut at its token limit)")
+        note("(the answer was cut: its token limit is reached, or the context is full)")
     return facts

@@ -11,13 +11,15 @@ from chatsafe_cli.answer import answer_writer
 from chatsafe_cli.failure import ExitCode, Failure
 from chatsafe_cli.group import given_url, url_option
 from chatsafe_cli.line_input import LineInput, PlainInput, TerminalInput
-from chatsafe_cli.render import is_interactive, note
+from chatsafe_cli.render import is_interactive, note, size
 from chatsafe_cli.repl import Repl
 from chatsafe_cli.session import ChatSession
 from chatsafe_cli.slash import COMMANDS
 from chatsafe_cli.target import connect, find_target
 from chatsafe_client.connection import Connection
 from chatsafe_client.http import HttpBackend
+
+MAX_INPUT_BYTES = 32 * 1024 * 1024  # what the daemon takes in one request
 
 model_option = click.option(
     "-m", "--model", default="", metavar="MODEL", help="Model id, or the beginning of one."
@@ -48,19 +50,33 @@ def run(words: tuple[str, ...], model: str) -> None:
     """
     model, prompt = _split(words, model)
     if not sys.stdin.isatty():
-        given = sys.stdin.buffer.read().decode("utf-8", "replace")
+        given = _read_stdin()
         prompt = f"{prompt}\n\n{given}" if prompt and given.strip() else prompt or given
         if not prompt.strip():
             raise Failure(
                 "there is no question",
-                why="stdin was empty and no prompt was given",
-                fix='chatsafe run "Hello, how are you?"',
+                why=f"{model!r} names the model, and stdin was empty"
+                if model
+                else "no prompt was given, and stdin was empty",
+                fix='chatsafe run "Hello, how are you?"; a single word needs -m MODEL before it',
                 exit_code=ExitCode.USAGE,
             )
     if prompt.strip():
         asyncio.run(_answer_once(model, prompt))
     else:
         _converse(model)
+
+
+def _read_stdin() -> str:
+    data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+    if len(data) > MAX_INPUT_BYTES:
+        raise Failure(
+            "stdin is too long", why=f"the limit is {size(MAX_INPUT_BYTES)}", fix="send a part"
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Failure("stdin is no text", why="it is not UTF-8", fix="send a text") from None
 
 
 def _split(words: tuple[str, ...], model: str) -> tuple[str, str]:

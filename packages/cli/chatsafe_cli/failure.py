@@ -58,6 +58,17 @@ def from_error(error: ChatSafeError | ConfigError) -> Failure:
             why=str(error),
             fix="correct it; `chatsafe doctor` checks it again",
         )
+    if isinstance(error, ContextLengthExceeded):
+        prompt, window = error.details["n_prompt_tokens"], error.details["n_ctx"]
+        return Failure(
+            f"the messages are too long ({error.code})",
+            # Servers of other makers do not tell the numbers.
+            why=f"they make {prompt} tokens, and the model's context holds {window}, "
+            "the answer included"
+            if prompt and window
+            else error.message,
+            fix="ask with less text, or use a model with a larger context",
+        )
     fix, exit_code = _advice(error)
     what, _, why = error.message.partition(". ")
     what = what if why else what.removesuffix(".")
@@ -74,8 +85,6 @@ def _advice(error: ChatSafeError) -> tuple[str, ExitCode]:
             )
         case ModelNotFound():
             return "`chatsafe list` shows the models there are", ExitCode.NOT_FOUND
-        case ContextLengthExceeded():
-            return "ask with less text, or use a model with a larger context", ExitCode.FAILED
         case InvalidApiKey():
             return "put the daemon's key into the variable CHATSAFE_API_KEY", ExitCode.FAILED
         case Forbidden():

@@ -1,13 +1,15 @@
 """The `chatsafe` command: what there is, and what it does when nothing is asked."""
 
+import io
 import os
+import sys
 from importlib.metadata import version
 
 import click
 
 from chatsafe_cli.group import CommandGroup, Entry, url_option
 
-_COMMANDS = {
+COMMANDS = {
     "serve": Entry("chatsafe_cli.serve", "serve", "Start the daemon in the foreground."),
     "chat": Entry("chatsafe_cli.chat", "chat", "Chat with a model."),
     "run": Entry("chatsafe_cli.chat", "run", "Get one answer: run [MODEL] [PROMPT]."),
@@ -26,7 +28,7 @@ _WELCOME = Entry("chatsafe_cli.status", "welcome", "")
 
 @click.group(
     cls=CommandGroup,
-    entries=_COMMANDS,
+    entries=COMMANDS,
     aliases={"ls": "list"},
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,4 +48,8 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """The console script."""
+    # A character that this terminal's encoding lacks must not end the program.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     cli(prog_name="chatsafe")

@@ -40,7 +40,8 @@ class ChatSession:
         A question that got no answer at all is forgotten, and its attachment kept.
         """
         question = f"{self.attachment}\n\n{text}" if self.attachment else text
-        self.conversation.add_question(question)
+        # What a terminal could not decode arrives as lone surrogates, which JSON cannot carry.
+        self.conversation.add_question(question.encode("utf-8", "replace").decode("utf-8"))
         try:
             self.last = await self._answer()
         except BaseException:

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chatsafe_cli.failure import Failure
+from chatsafe_cli.failure import ExitCode, Failure
 from chatsafe_client.connection import Connection, is_this_machine
+from chatsafe_common.errors import InvalidRequest
+from chatsafe_config.admin_key import read_admin_key
+from chatsafe_config.errors import ConfigError
 from chatsafe_config.loading import load_settings
 from chatsafe_config.paths import admin_key_file
 
@@ -48,12 +51,20 @@ def find_target(given_url: str | None, environ: Mapping[str, str], cwd: Path) ->
 
 
 def connect(target: Target) -> Connection:
-    """A connection to `target`, for the caller to close."""
-    return Connection(target.url, api_key=target.api_key)
+    """A connection to `target`, for the caller to close. Raises Failure."""
+    try:
+        return Connection(target.url, api_key=target.api_key)
+    except InvalidRequest as error:
+        raise Failure(
+            error.message,
+            fix="give an address like http://127.0.0.1:8081",
+            exit_code=ExitCode.USAGE,
+        ) from error
 
 
 def _admin_key(environ: Mapping[str, str]) -> str:
+    """The key, or "" when there is none that is fit for use; `doctor` says what is wrong."""
     try:
-        return admin_key_file(environ).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
+        return read_admin_key(admin_key_file(environ)) or ""
+    except ConfigError:
         return ""

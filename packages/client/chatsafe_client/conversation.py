@@ -18,6 +18,9 @@ from chatsafe_common.openai_messages import MAX_MESSAGES
 
 FORMAT = "chatsafe-conversation"
 MAX_SAVED_BYTES = 32 * 1024 * 1024  # the API's own limit for one request
+# Of the context after trimming. What just fits would leave the answer no room, and be too long
+# again at the next question.
+PROMPT_SHARE = 0.7
 
 
 class Trimmed(msgspec.Struct, frozen=True):
@@ -139,7 +142,8 @@ async def converse(
     """Asks for the next answer; adds to the conversation what arrived of it, even when cut short.
 
     A conversation that no longer fits (by its tokens, or by the number of its messages) loses its
-    oldest turns, and each time says so with `Trimmed`. Raises ContextLengthExceeded when the newest question alone is too long.
+    oldest turns, and each time says so with `Trimmed`. Raises ContextLengthExceeded when the newest
+    question alone is too long.
     """
     if len(conversation.messages) > MAX_MESSAGES:
         yield Trimmed(conversation.drop_oldest(1 / 2))
@@ -176,6 +180,6 @@ async def converse(
 def _excess(error: ContextLengthExceeded) -> float:
     """The share of the conversation that is too much, as far as the server told."""
     prompt, window = error.details.get("n_prompt_tokens"), error.details.get("n_ctx")
-    if not isinstance(prompt, int) or not isinstance(window, int) or prompt <= window:
+    if not isinstance(prompt, int) or not isinstance(window, int) or prompt <= 0:
         return 0.0
-    return 1 - window / prompt
+    return max(0.0, 1 - PROMPT_SHARE * window / prompt)

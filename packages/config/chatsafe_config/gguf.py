@@ -64,14 +64,16 @@ def read_header(path: Path) -> Header:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "bad name"
         raise GgufError(f"the file cannot be opened ({reason})") from None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise GgufError("it is not a regular file")
-        try:
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
             return _read(HeaderReader(file, facts.st_size), facts.st_size)
-        except OSError as error:
-            raise GgufError(f"the file cannot be read ({error.strerror})") from None
+    except OSError as error:
+        raise GgufError(f"the file cannot be read ({error.strerror})") from None
+    finally:
+        os.close(descriptor)
 
 
 def _read(reader: HeaderReader, file_bytes: int) -> Header:

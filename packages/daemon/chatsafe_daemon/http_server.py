@@ -5,20 +5,30 @@ up on a client that does not read its answer. Sockets are bound by the caller.
 """
 
 import asyncio
-import json
 import socket
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self
 
 import h11
-from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from chatsafe_common.errors import (
+    ChatSafeError,
+    InvalidRequest,
+    RequestTimeout,
+    RequestTooLarge,
+    Unavailable,
+)
+from chatsafe_local_api.app import Application
+from chatsafe_local_api.errors import error_reply
 from chatsafe_local_api.shutdown import Shutdown
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -44,16 +54,29 @@ class ServerLimits:
 
 
 class _Connections(ServerState):
-    """All open connections, and the moment when the last one closes."""
+    """All open connections, and a way to wait until they have closed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.all_closed = asyncio.Event()
-        self.num_refused = 0
+        self._changed = asyncio.Event()
 
-    def has_closed(self) -> None:
-        if not self.connections and not self.tasks:
-            self.all_closed.set()
+    def note_change(self) -> None:
+        self._changed.set()
+
+    async def wait_until_closed(
+        self, seconds: float, is_enough: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Returns when no connection is open, when that is enough, or after `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.connections and not is_enough():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def wait_for_tasks(self, seconds: float) -> None:
+        """A request ends a moment after the connection that it lost."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=seconds)
 
 
 class SlowClientProtocol(H11Protocol):
@@ -81,7 +104,7 @@ class SlowClientProtocol(H11Protocol):
         self._set_read_deadline(0)
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        self.server_state.has_closed()
+        self.server_state.note_change()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -107,15 +130,13 @@ class SlowClientProtocol(H11Protocol):
             self.transport.abort()  # rubbish behind a request that is being answered
             return
         error = sys.exc_info()[1]
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        if status == 431:
-            body = _error_body(
-                431, "request_too_large", f"The request's head is over {MAX_HEAD_BYTES} bytes."
+        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
+            refusal: ChatSafeError = RequestTooLarge(
+                f"The request's head is over {MAX_HEAD_BYTES} bytes."
             )
         else:
-            status = 400
-            body = _error_body(400, "invalid_value", "This is not an HTTP request.")
-        self._write_raw(status, body)
+            refusal = InvalidRequest("This is not an HTTP request.")
+        self._write_refusal(refusal)
         self.transport.close()
 
     def _follow(self) -> None:
@@ -124,12 +145,12 @@ class SlowClientProtocol(H11Protocol):
             self._set_deadline("", 0)
         elif self.conn.their_state is h11.SEND_BODY:
             self._set_deadline("body", self._limits.body_timeout_s + _BODY_SLACK_S)
-        elif self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
-            self._set_deadline("head", self._limits.head_timeout_s)
-        elif self.conn.their_state is h11.IDLE and self._deadline_of != "head":
-            self._set_deadline("", 0)  # idle between requests: the keep-alive timer runs
         elif self.conn.their_state is not h11.IDLE:
             self._set_deadline("", 0)
+        elif self.conn.trailing_data[0]:
+            self._set_deadline("head", self._limits.head_timeout_s)
+        elif self._deadline_of == "body":
+            self._set_deadline("", 0)  # between requests uvicorn's keep-alive timer runs
 
     def _set_deadline(self, name: str, seconds: float) -> None:
         """A deadline that runs already keeps running: more bytes do not buy more time."""
@@ -150,121 +171,111 @@ class SlowClientProtocol(H11Protocol):
             self._read_deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _give_up(self) -> None:
-        if self._deadline_of == "head" and self.conn.our_state is h11.IDLE:
-            self._write_raw(
-                408,
-                _error_body(
-                    408,
-                    "request_timeout",
+        # Half a head gets an answer. Silence gets none: it may be a browser's spare connection,
+        # which would take the answer for that of its next request.
+        if self._deadline_of == "head" and self.conn.trailing_data[0]:
+            self._write_refusal(
+                RequestTimeout(
                     "The request's head did not arrive within "
-                    f"{self._limits.head_timeout_s:g} s.",
-                ),
+                    f"{self._limits.head_timeout_s:g} s. Send it faster."
+                )
             )
             self.transport.close()
-            return
-        self.transport.abort()
+        else:
+            self.transport.abort()
 
     def _refuse(self) -> None:
         self._is_refused = True
         self.connections.discard(self)
-        self.server_state.num_refused += 1
-        self._write_raw(
-            503,
-            _error_body(
-                503,
-                "service_unavailable",
+        self._write_refusal(
+            Unavailable(
                 f"{self._limits.max_connections} connections are open, which is the limit. "
-                "Try again in a second (setting: server.max_connections).",
-            ),
-            b"retry-after: 1\r\nretry-after-ms: 1000\r\n",
+                "Try again in a second (setting: server.max_connections)."
+            )
         )
         self.transport.write_eof()
         self._set_deadline("linger", _LINGER_S)
 
-    def _write_raw(self, status: int, body: bytes, headers: bytes = b"") -> None:
+    def _write_refusal(self, error: ChatSafeError) -> None:
         """A reply to what never became a request; the connection closes after it."""
-        reason = {400: b"Bad Request", 408: b"Request Timeout", 503: b"Service Unavailable"}
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"connection: close\r\nx-content-type-options: nosniff\r\n%s\r\n%s"
-            % (
-                status,
-                reason.get(status, b"Request Header Fields Too Large"),
-                len(body),
-                headers,
-                body,
-            )
-        )
+        request_id = str(uuid.uuid4())
+        status, headers, body = error_reply(error, request_id)
+        headers += [
+            (b"connection", b"close"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-request-id", request_id.encode()),
+        ]
+        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        phrase = HTTPStatus(status).phrase.encode()
+        self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, head, body))
 
 
-def _error_body(status: int, code: str, message: str) -> bytes:
-    error: dict[str, Any] = {
-        "message": message,
-        "type": "server_error" if status >= 500 else "invalid_request_error",
-        "param": None,
-        "code": code,
-        "status": status,
-    }
-    body = {"error": error, "request_id": str(uuid.uuid4())}
-    return json.dumps(body, separators=(",", ":")).encode()
+class HttpServer:
+    """Answers on `listeners` while its context is open; leaving it drains.
 
-
-async def serve(
-    app: ASGIApp,
-    listeners: Sequence[socket.socket],
-    limits: ServerLimits,
-    shutdown: Shutdown,
-    stop: asyncio.Event,
-) -> None:
-    """Answer on `listeners` until `stop` is set, then drain and return.
-
-    Draining: no new connections, idle ones close, running answers get `shutdown_grace_s`, then
-    their streams end with an error event.
+    Draining: no new connections, idle ones close, running answers get `shutdown_grace_s` (or until
+    `shutdown.cut()`), then their streams end with an error event.
     """
-    config = Config(
-        app,
-        http="h11",
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=limits.idle_timeout_s,  # type: ignore[arg-type]
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-    )
-    config.load()
-    state = _Connections()
-    loop = asyncio.get_running_loop()
-    servers = [
-        await loop.create_server(
-            lambda: SlowClientProtocol(config, state, limits), sock=listener, backlog=_BACKLOG
+
+    def __init__(
+        self,
+        app: Application,
+        listeners: Sequence[socket.socket],
+        limits: ServerLimits,
+        shutdown: Shutdown,
+    ) -> None:
+        self._listeners = listeners
+        self._limits = limits
+        self._shutdown = shutdown
+        self._state = _Connections()
+        self._servers: list[asyncio.Server] = []
+        self._config = Config(
+            app,
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.idle_timeout_s,  # type: ignore[arg-type]
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )
-        for listener in listeners
-    ]
-    try:
-        await stop.wait()
-    finally:
-        shutdown.begin()
-        for server in servers:
+
+    def __repr__(self) -> str:
+        return f"HttpServer({len(self._state.connections)} connections)"
+
+    async def __aenter__(self) -> Self:
+        self._config.load()
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            server = await loop.create_server(self._protocol, sock=listener, backlog=_BACKLOG)
+            self._servers.append(server)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._shutdown.begin()
+        for server in self._servers:
             server.close()
-        for connection in list(state.connections):
+        for connection in list(self._state.connections):
             connection.shutdown()
-    await _drain(state, limits.shutdown_grace_s)
-    shutdown.cut()
-    await _drain(state, _CUT_S)
-    for connection in list(state.connections):
-        connection.transport.abort()
+        with self._shutdown.on_cut(self._state.note_change):
+            await self._state.wait_until_closed(
+                self._limits.shutdown_grace_s, lambda: self._shutdown.is_cut
+            )
+        self._shutdown.cut()
+        await self._state.wait_until_closed(_CUT_S)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        await self._state.wait_for_tasks(_CUT_S)
 
-
-async def _drain(state: _Connections, seconds: float) -> None:
-    state.all_closed.clear()
-    state.has_closed()
-    try:
-        async with asyncio.timeout(seconds):
-            await state.all_closed.wait()
-    except TimeoutError:
-        pass
+    def _protocol(self) -> SlowClientProtocol:
+        return SlowClientProtocol(self._config, self._state, self._limits)

@@ -67,8 +67,8 @@ class Corpus:
 
 
 def normal(text: str) -> str:
-    """Lower case, letters and digits only: what counts as the same question."""
-    return " ".join(re.findall(r"[a-z0-9+*/-]+", text.lower()))
+    """Lower case, without punctuation of sentences: what counts as the same question."""
+    return " ".join(re.findall(r"[a-z0-9+*/|;$`&<>~=-]+", text.lower()))
 
 
 def read_classes(path: Path) -> dict[str, tuple[str, ...]]:
@@ -135,7 +135,7 @@ def check(corpus: Corpus) -> list[str]:
             for name in _CLASS.findall(template):
                 if name not in corpus.classes:
                     problems.append(f"{where}: unknown class @{name}")
-            if template.count("{") != template.count("}") or "|" in _GROUP.sub("", template):
+            if template.count("{") != template.count("}"):
                 problems.append(f"{where}: braces do not match: {template}")
             key = normal(template)
             if key and owner.setdefault(key, intent.id) != intent.id:
@@ -221,7 +221,8 @@ def wording(corpus: Corpus, intent: Intent, rng: Random) -> str:
     for _ in range(50):
         text = expand(rng.choice(intent.templates), corpus.classes, rng)
         key = normal(text)
-        if key not in corpus.forbidden and corpus.owners.get(key, intent.id) == intent.id:
+        is_own = corpus.owners.get(key, intent.id) == intent.id
+        if text and key not in corpus.forbidden and is_own:
             return text
     raise ValueError(f"{intent.id}: nearly all its wordings belong to other intents")
 
@@ -297,8 +298,10 @@ def main() -> None:
     _, parse_problems = read_intents(HERE / "intents")
     corpus = load()
     lines = sum(len(i.templates) for i in corpus.intents.values())
-    print(f"{len(corpus.intents)} intents, {lines} templates, {len(corpus.classes)} classes, "
-          f"{len(corpus.offtopic)} off-topic templates, {len(corpus.off_classes)} classes")
+    print(
+        f"{len(corpus.intents)} intents, {lines} templates, {len(corpus.classes)} classes, "
+        f"{len(corpus.offtopic)} off-topic templates, {len(corpus.off_classes)} classes"
+    )
     stream = chats(corpus, seed=1)
     for _ in range(arguments.show):
         chat = next(stream)

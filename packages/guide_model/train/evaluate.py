@@ -25,7 +25,7 @@ Answer = Callable[[str], tuple[str, int, float]]  # question -> text, tokens, se
 
 @dataclass(slots=True)
 class Question:
-    """A held-out question: each group of alternatives needs one hit, no forbidden word may occur."""
+    """A held-out question: each group needs one hit, no forbidden word may occur."""
 
     category: str
     text: str
@@ -133,8 +133,10 @@ def main() -> None:
     lines += ["| held-out questions | asked | right |", "|---|---|---|"]
     for name in sorted(asked):
         lines.append(f"| {name} | {asked[name]} | {right[name] / asked[name]:.0%} |")
-    lines.append(f"| **all of these** | {sum(asked.values())} | "
-                 f"**{sum(right.values()) / max(1, sum(asked.values())):.1%}** |")
+    lines.append(
+        f"| **all of these** | {sum(asked.values())} | "
+        f"**{sum(right.values()) / max(1, sum(asked.values())):.1%}** |"
+    )
     lines.append(f"| off topic, fallback said | {off} | {off_right / max(1, off):.1%} |")
     lines += ["", f"- answers with gibberish: {babble} of {total}"]
     lines.append(f"- answers that are word for word in the corpus: {verbatim} of {total}")

@@ -3,20 +3,21 @@
 The check needs llama-cpp-python: token ids must be equal on hundreds of texts, and the scores of
 the next token must agree with PyTorch, also at positions beyond 1,000.
 
-    python export.py --work /tmp/guide --name final --out ../chatsafe_guide_model/chatsafe-guide.gguf
+    python export.py --work /tmp/guide --name guide --out /tmp/guide/chatsafe-guide.gguf
 """
 
 import argparse
+import json
 from itertools import islice
 from pathlib import Path
 
+import corpus
 import gguf
 import numpy as np
 import torch
-
-import corpus
 from model import Guide, Shape
 from tokenizer import CONTROL, TEMPLATE, GuideTokenizer
+
 from train import load_weights
 
 NAME = "chatsafe-guide"
@@ -68,8 +69,6 @@ def write(model: Guide, tokenizer: GuideTokenizer, out: Path) -> None:
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: GuideTokenizer) -> None:
-    import json
-
     data = json.loads(tokenizer.bpe.to_str())["model"]
     tokens = sorted(data["vocab"], key=data["vocab"].__getitem__) + list(CONTROL)
     normal, control = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
@@ -92,10 +91,32 @@ def check_texts() -> list[str]:
     texts = [t.user for c in islice(corpus.chats(loaded, seed=3), 600) for t in c.turns]
     texts += [i.answer for i in loaded.intents.values()]
     texts += [
-        "", " ", "  ", "\n", "\n\n\n", " \n \n x", "a  b   c", "tab\there", "1234567890 12 3.14",
-        "héllo wörld ñ ç ß", "日本語のテキスト", "emoji 🙂🚀👩‍👩‍👧", "I'M don't we'LL they'd",
-        "a" * 300, "🙂" * 50, "x\r\ny", "«quotes» – dash — …", "\u00a0nbsp", "مرحبا", "¼ ² Ⅷ",
-        "<|im_start|>user", "<|im_end|>", "'s 'S 'Re", "a_b-c/d\\e", "  leading", "trailing  ",
+        "",
+        " ",
+        "  ",
+        "\n",
+        "\n\n\n",
+        " \n \n x",
+        "a  b   c",
+        "tab\there",
+        "1234567890 12 3.14",
+        "héllo wörld ñ ç ß",
+        "日本語のテキスト",
+        "emoji 🙂🚀👩‍👩‍👧",
+        "I'M don't we'LL they'd",
+        "a" * 300,
+        "🙂" * 50,
+        "x\r\ny",
+        "«quotes» \u2013 dash \u2014 …",
+        "\u00a0nbsp",
+        "مرحبا",
+        "¼ ² Ⅷ",
+        "<|im_start|>user",
+        "<|im_end|>",
+        "'s 'S 'Re",
+        "a_b-c/d\\e",
+        "  leading",
+        "trailing  ",
     ]
     return texts
 

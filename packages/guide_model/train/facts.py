@@ -6,13 +6,15 @@ a command or a setting that is not here is wrong, however fluent it sounds.
 
 import re
 
-SUBCOMMANDS = frozenset(
+_SUBCOMMANDS = (
     "serve chat run list ls ps show stop status doctor config completion --version --help COMMAND "
-    "--json --url".split()
+    "--json --url"
 )
-CLI_FLAGS = frozenset(
-    "--json --url --help --version --model --origin --stream --config --log-level --no-engine "
-    "--host --port --api-key".split()
+_CLI_FLAGS = "--json --url --help --version --model --origin --stream --config --log-level"
+_REPL = "/help /bye /clear /model /system /set /show /retry /edit /stats /file /save /load /reset"
+_PATHS = (
+    "/v1/chat/completions /v1/models /models /healthz /health /version /metrics /v1/status "
+    "/v1/models/load /v1/models/unload"
 )
 SETTINGS: dict[str, str] = {
     "server": "host port allow_remote api_key allowed_hosts allowed_origins max_connections "
@@ -27,14 +29,10 @@ SETTINGS: dict[str, str] = {
 }
 KEYS = frozenset(f"{s}.{k}" for s, ks in SETTINGS.items() for k in ks.split())
 FLAGS = frozenset("--" + k.replace("_", "-") for ks in SETTINGS.values() for k in ks.split())
-REPL = frozenset(
-    "/help /bye /clear /model /system /set /show /retry /edit /stats /file /save /load "
-    "/reset".split()
-)
-PATHS = frozenset(
-    "/v1/chat/completions /v1/models /models /healthz /health /version /metrics /v1/status "
-    "/v1/models/load /v1/models/unload".split()
-)
+REPL = frozenset(_REPL.split())
+PATHS = frozenset(_PATHS.split())
+SUBCOMMANDS = frozenset(_SUBCOMMANDS.split())
+CLI_FLAGS = frozenset(_CLI_FLAGS.split())
 _ROLE = re.compile(r"(?:^|\s)(AI|You|User|System|Assistant|Human):", re.I)
 
 
@@ -65,7 +63,9 @@ def _unreal(span: str) -> list[str]:
     if words[0] == "chatsafe" and len(words) > 1 and words[1] not in SUBCOMMANDS:
         bad.append(span)
     if words[0].startswith("scripts/") and words[0] not in (
-        "scripts/start", "scripts/test", "scripts/chat.sh",
+        "scripts/start",
+        "scripts/test",
+        "scripts/chat.sh",
     ):
         bad.append(span)
     for section, name in re.findall(r"\b(server|runtime|models|limits|logging)\.(\w+)", span):

@@ -6,30 +6,57 @@ Everything outside the table gets one fixed answer, so it never guesses a number
 
 from random import Random
 
-WORDS = "zero one two three four five six seven eight nine ten".split()
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _ASK = (
-    "what is {}", "what's {}", "whats {}", "what is {} equal to", "{}", "{} =", "{} = ?",
-    "calculate {}", "how much is {}", "can you add up {}", "compute {}", "solve {}", "{} is what",
-    "what does {} make", "tell me what {} is", "{} equals", "what is the answer to {}",
-    "do you know what {} is", "how much does {} make", "what do you get for {}", "work out {}",
+    "what is {}",
+    "what's {}",
+    "whats {}",
+    "what is {} equal to",
+    "{}",
+    "{} =",
+    "{} = ?",
+    "calculate {}",
+    "how much is {}",
+    "can you add up {}",
+    "compute {}",
+    "solve {}",
+    "{} is what",
+    "what does {} make",
+    "tell me what {} is",
+    "{} equals",
+    "what is the answer to {}",
+    "do you know what {} is",
+    "how much does {} make",
+    "what do you get for {}",
+    "work out {}",
 )
 _ADD = (
-    "what is the sum of {a} and {b}", "add {a} and {b}", "add {a} to {b}", "{a} and {b} together",
-    "how much is {a} and {b}", "what do {a} and {b} make", "sum of {a} and {b}",
+    "what is the sum of {a} and {b}",
+    "add {a} and {b}",
+    "add {a} to {b}",
+    "{a} and {b} together",
+    "how much is {a} and {b}",
+    "what do {a} and {b} make",
+    "sum of {a} and {b}",
 )
 _SUBTRACT = (
-    "subtract {b} from {a}", "take {b} from {a}", "what is {b} less than {a}",
-    "what is the difference between {a} and {b}", "{a} take away {b}",
+    "subtract {b} from {a}",
+    "take {b} from {a}",
+    "what is {b} less than {a}",
+    "what is the difference between {a} and {b}",
+    "{a} take away {b}",
 )
 _MULTIPLY = (
-    "multiply {a} by {b}", "what is the product of {a} and {b}", "multiply {a} and {b}",
+    "multiply {a} by {b}",
+    "what is the product of {a} and {b}",
+    "multiply {a} and {b}",
     "product of {a} and {b}",
 )
 _SIGNS: dict[str, tuple[str, ...]] = {
     "+": ("+", "+", "+", "+", "plus", "plus"),
     "-": ("-", "-", "-", "minus", "minus"),
-    "*": ("*", "x", "*", "times", "times", "multiplied by", "×"),
-    "/": ("/", "divided by", "over", "÷"),
+    "*": ("*", "x", "*", "times", "times", "multiplied by", "\u00d7"),
+    "/": ("/", "divided by", "over", "\u00f7"),
 }
 _NAMED = {"+": _ADD, "-": _SUBTRACT, "*": _MULTIPLY}
 
@@ -81,14 +108,29 @@ def _outside(rng: Random) -> str:
         return ask(pair[0], rng.choice("+-*/"), pair[1], rng)
     if roll < 0.7:
         return ask(str(rng.randrange(1, 11)), "/", str(rng.randrange(0, 11)), rng)
-    return rng.choice((
-        f"what is the square root of {small}", f"{small} squared", f"{small} to the power of 3",
-        f"what is {big} percent of {small}", f"{rng.randrange(1, 10)} + {big} + {small}",
-        f"{rng.randrange(2, 9)} + {rng.randrange(2, 9)} * {rng.randrange(2, 9)}",
-        f"is {big} a prime number", f"solve x + {small} = {big}", f"what is {small}% of {big}",
-        f"{rng.randrange(1, 9)}.{rng.randrange(1, 9)} + {rng.randrange(1, 9)}.5",
-        f"how much is {big} times {small} plus 4", "can you do big sums", "can you calculate",
-        f"what is half of {big}", f"double {big}", "can you do maths", "do my math homework",
-        f"convert {big} to binary", f"{rng.randrange(0, 5)} - {rng.randrange(6, 11)}",
-        f"factorial of {small}", "can you do arithmetic", "are you good at math",
-    ))
+    return rng.choice(
+        (
+            f"what is the square root of {small}",
+            f"{small} squared",
+            f"{small} to the power of 3",
+            f"what is {big} percent of {small}",
+            f"{rng.randrange(1, 10)} + {big} + {small}",
+            f"{rng.randrange(2, 9)} + {rng.randrange(2, 9)} * {rng.randrange(2, 9)}",
+            f"is {big} a prime number",
+            f"solve x + {small} = {big}",
+            f"what is {small}% of {big}",
+            f"{rng.randrange(1, 9)}.{rng.randrange(1, 9)} + {rng.randrange(1, 9)}.5",
+            f"how much is {big} times {small} plus 4",
+            "can you do big sums",
+            "can you calculate",
+            f"what is half of {big}",
+            f"double {big}",
+            "can you do maths",
+            "do my math homework",
+            f"convert {big} to binary",
+            f"{rng.randrange(0, 5)} - {rng.randrange(6, 11)}",
+            f"factorial of {small}",
+            "can you do arithmetic",
+            "are you good at math",
+        )
+    )

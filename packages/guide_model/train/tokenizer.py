@@ -10,10 +10,9 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
 import corpus
 import facts
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCABULARY = 3072
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

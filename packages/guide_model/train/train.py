@@ -16,14 +16,13 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 import batches
 import corpus
+import torch
 from model import Guide, Shape
 from tokenizer import GuideTokenizer
+from torch import Tensor
+from torch.nn import functional as F
 
 AVERAGE_EVERY = 5
 
@@ -33,7 +32,7 @@ class State:
     """What a checkpoint holds besides the weights."""
 
     step: int = 0
-    pool: int = 0
+    chat: int = 0
 
 
 def optimizers(model: Guide, rate: float) -> list[torch.optim.Optimizer]:
@@ -49,13 +48,18 @@ def optimizers(model: Guide, rate: float) -> list[torch.optim.Optimizer]:
 
 def loss_of(model: Guide, batch: batches.Batch, head_weight: float) -> tuple[Tensor, Tensor]:
     """Score of the next-token guesses plus, weighted, of naming the intent."""
-    hidden = model(batch.ids, batch.positions)
-    scored = batch.weights > 0
-    logits = model.logits(hidden[scored]).float()
-    weights = batch.weights[scored]
-    each = F.cross_entropy(logits, batch.targets[scored], reduction="none", label_smoothing=0.0)
+    hidden = model(batch.ids, batch.positions).flatten(0, 1)
+    scored = batch.weights.flatten().nonzero().squeeze(1)
+    weights = batch.weights.flatten()[scored]
+    # filled up to a multiple of 256, see batches.width
+    spare = -len(scored) % 256
+    scored = torch.cat((scored, scored[:1].expand(spare)))
+    weights = torch.cat((weights, torch.zeros(spare)))
+    logits = model.logits(hidden.index_select(0, scored)).float()
+    each = F.cross_entropy(logits, batch.targets.flatten()[scored], reduction="none")
     words = (each * weights).sum() / weights.sum()
-    named = model.intent_head(hidden[batch.answer_row, batch.answer_place])
+    places = batch.answer_row * batch.ids.shape[1] + batch.answer_place
+    named = model.intent_head(hidden.index_select(0, places))
     intent = F.cross_entropy(named.float(), batch.answer_intent)
     return words + head_weight * intent, words.detach()
 
@@ -69,7 +73,7 @@ def save(path: Path, model: Guide, average: Guide, state: State, names: list[str
             "model": model.state_dict(),
             "average": average.state_dict(),
             "step": state.step,
-            "pool": state.pool,
+            "chat": state.chat,
             "intents": names,
         },
         temporary,
@@ -89,7 +93,7 @@ def load_weights(model: Guide, path: Path, names: list[str], which: str = "model
                 fresh[n] = weights[key][old[name]]
         weights[key] = fresh
     model.load_state_dict(weights)
-    return State(saved["step"], saved["pool"])
+    return State(saved["step"], saved.get("chat", 0))
 
 
 @torch.no_grad()
@@ -99,13 +103,12 @@ def exact(
     """Share of questions whose whole answer is what greedy decoding would say, and the misses."""
     model.eval()
     missed: list[corpus.Turn] = []
-    rows = [
-        (turn, encoder.row(corpus.Chat("", (turn,)), Random(0), 0.0, 1.0)) for turn in turns
-    ]
+    rows = [(turn, encoder.row(corpus.Chat("", (turn,)), Random(0), 0.0, 1.0)) for turn in turns]
     rows.sort(key=lambda r: len(r[1].ids))
     for n in range(0, len(rows), 64):
         part = rows[n : n + 64]
-        batch = batches.collate([r for _, r in part], encoder.tokenizer.end_of_text)
+        length = batches.width(max(len(r.ids) for _, r in part) - 1)
+        batch = batches.collate([r for _, r in part], encoder.tokenizer.end_of_text, length)
         with torch.autocast("cpu", torch.bfloat16):
             guess = model.logits(model(batch.ids, batch.positions)).argmax(-1)
         right = ((guess == batch.targets) | (batch.weights == 0)).all(1).tolist()
@@ -155,7 +158,11 @@ def run(arguments: argparse.Namespace) -> None:
     optimizer = optimizers(model, arguments.rate)
     bases = [group["lr"] for o in optimizer for group in o.param_groups]
     stream = batches.batches(
-        encoder, arguments.seed, state.pool, arguments.tokens, arguments.user_weight,
+        encoder,
+        arguments.seed,
+        state.chat,
+        arguments.tokens,
+        arguments.user_weight,
         arguments.whole,
     )
     probe = probes(loaded)
@@ -172,7 +179,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         if done >= 1:
             break
-        state.pool, batch = next(stream)
+        state.chat, batch = next(stream)
         warm = min(1.0, (state.step - first_step + 1) / 100)
         rate = warm * min(1.0, (1 - done) / arguments.decay)
         for group, base in zip((g for o in optimizer for g in o.param_groups), bases, strict=True):
@@ -228,7 +235,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=704)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--user-weight", type=float, default=0.1)
+    parser.add_argument("--user-weight", type=float, default=0.3)
     parser.add_argument("--head-weight", type=float, default=0.5)
     parser.add_argument("--whole", type=float, default=0.12, help="share of whole answers")
     parser.add_argument("--hold-back", type=int, default=0, help="keep every n-th template out")

@@ -1,5 +1,7 @@
 """The API as one ASGI application: the route table, and the wrappers around it."""
 
+from typing import TypeAlias
+
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
@@ -14,10 +16,13 @@ from chatsafe_local_api.options import ApiOptions
 from chatsafe_local_api.shutdown import Shutdown
 from chatsafe_local_api.status import Status
 
+# What a server is given to serve.
+Application: TypeAlias = ASGIApp
+
 
 def create_app(
     backend: Backend, host: ModelHost, options: ApiOptions, metrics: Metrics, shutdown: Shutdown
-) -> ASGIApp:
+) -> Application:
     """The API over `backend`, whose models `host` has in memory.
 
     `metrics` is the one that a `Metered` around the backend fills; `shutdown` is how the server

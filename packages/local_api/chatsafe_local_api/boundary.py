@@ -7,12 +7,11 @@ import logging
 import uuid
 from dataclasses import dataclass, field
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatsafe_common.errors import ChatSafeError, InternalError, MethodNotAllowed, UnknownUrl
-from chatsafe_local_api.errors import error_headers, error_json, row
+from chatsafe_local_api.errors import error_reply, row
 from chatsafe_local_api.keys import Headers
 from chatsafe_local_api.metrics import Metrics
 
@@ -106,22 +105,12 @@ class Boundary:
             if found.status == 408:
                 # The rest of the late body would be read as the next request.
                 facts.headers.append((b"connection", b"close"))
-            body = msgspec.json.encode(error_json(refusal, facts.request_id))
-            await send_json(send_with_headers, found.status, body, error_headers(refusal))
+            await _send_refusal(send_with_headers, refusal, facts.request_id)
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """A whole reply whose body is JSON text."""
-    start: Message = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            *headers,
-        ],
-    }
-    await send(start)
+async def _send_refusal(send: Send, refusal: ChatSafeError, request_id: str) -> None:
+    status, headers, body = error_reply(refusal, request_id)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

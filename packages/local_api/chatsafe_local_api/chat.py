@@ -23,7 +23,7 @@ from chatsafe_common.events import Started
 from chatsafe_common.openai import ChatCall, parse_chat
 from chatsafe_common.openai_result import Envelope
 from chatsafe_local_api.answers import Answers
-from chatsafe_local_api.boundary import ClientLeft, RequestFacts, request_facts, send_json
+from chatsafe_local_api.boundary import ClientLeft, RequestFacts, request_facts
 from chatsafe_local_api.guard import read_body
 from chatsafe_local_api.inbox import Arrival, Inbox, open_inbox
 from chatsafe_local_api.keys import Headers, Keys, Right
@@ -145,7 +145,7 @@ class Chat:
                 else:
                     await _fold(inbox, answers, early)
                     result = envelope.result(answers.choices, answers.usage, answers.timings)
-                    await send_json(send, 200, msgspec.json.encode(result))
+                    await _send_json(send, msgspec.json.encode(result))
             outcome = "completed"
         except (ClientLeft, asyncio.CancelledError):
             outcome = "cancelled"
@@ -198,6 +198,13 @@ async def _fold(inbox: Inbox, answers: Answers, early: Sequence[Arrival]) -> Non
         if answers.are_complete:
             return
         arrivals = await inbox.take()
+
+
+async def _send_json(send: Send, body: bytes) -> None:
+    length = str(len(body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _choices(call: ChatCall) -> list[ChatRequest]:

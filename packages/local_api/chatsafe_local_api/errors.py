@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from chatsafe_common.errors import ChatSafeError
 
 Category = Literal["BadRequest", "RateLimited", "Timeout", "Cancelled", "Unavailable", "Internal"]
@@ -85,7 +87,20 @@ def error_json(error: ChatSafeError, request_id: str) -> dict[str, object]:
     return {"error": body, "request_id": request_id}
 
 
-def error_headers(error: ChatSafeError) -> list[tuple[bytes, bytes]]:
+def error_reply(
+    error: ChatSafeError, request_id: str
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of a refusal; what every reply has is not among the headers."""
+    body = msgspec.json.encode(error_json(error, request_id))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *_retry_headers(error),
+    ]
+    return row(error).status, headers, body
+
+
+def _retry_headers(error: ChatSafeError) -> list[tuple[bytes, bytes]]:
     """What tells a client's retry logic when to come back, or not to."""
     found = row(error)
     headers = []

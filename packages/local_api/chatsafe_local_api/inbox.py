@@ -49,13 +49,16 @@ class Inbox:
             self._arrived.set()
 
     def end(self, error: Exception) -> None:
-        """What `take` raises after what has arrived; the first error counts."""
+        """What `take` raises after what has arrived; the first error counts.
+
+        That a client left is raised at once: nobody is there for what has arrived.
+        """
         self._end = self._end or error
         self._arrived.set()
 
     async def take(self) -> list[Arrival]:
         """All that has arrived, at least one event. Raises what ended the wait."""
-        while not self._items:
+        while not self._items or isinstance(self._end, ClientLeft):
             if self._end is not None:
                 raise self._end
             self._arrived.clear()
@@ -81,9 +84,9 @@ async def open_inbox(
             group.create_task(_pump(index, stream, inbox)) for index, stream in enumerate(streams)
         ]
         tasks.append(group.create_task(_watch_client(receive, inbox)))
-        tasks.append(group.create_task(_watch_shutdown(shutdown, inbox)))
         try:
-            yield inbox
+            with shutdown.on_cut(lambda: inbox.end(leaving())):
+                yield inbox
         except Exception as error:
             # Raised inside, the group would wrap it into an ExceptionGroup.
             failure = error
@@ -114,8 +117,3 @@ async def _watch_client(receive: Receive, inbox: Inbox) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     inbox.end(ClientLeft())
-
-
-async def _watch_shutdown(shutdown: Shutdown, inbox: Inbox) -> None:
-    await shutdown.wait_for_cut()
-    inbox.end(leaving())

@@ -17,6 +17,8 @@ from chatsafe_common.errors import (
 # How often callers that are gone are forgotten, and after how much silence.
 SWEEP_EVERY_S = 60.0
 FORGET_AFTER_S = 300.0
+# Tokens that filled up in several steps miss a whole one by this much at most.
+_ROUNDING = 1e-6
 
 
 class Bucket:
@@ -36,9 +38,9 @@ class Bucket:
         elapsed_s = max(0.0, now - self._filled_at)
         self._filled_at = max(self._filled_at, now)
         self.tokens = min(float(self.capacity), self.tokens + elapsed_s * self.capacity / 60)
-        if self.tokens < 1:
+        if self.tokens < 1 - _ROUNDING:
             return (1 - self.tokens) * 60 / self.capacity
-        self.tokens -= 1
+        self.tokens = max(0.0, self.tokens - 1)
         return 0.0
 
     def give_back(self) -> None:

@@ -1,6 +1,7 @@
 """How the API learns that the daemon is leaving: first no new chats, later no running ones."""
 
-import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from chatsafe_common.errors import ShuttingDown
 
@@ -10,25 +11,40 @@ class Shutdown:
 
     def __init__(self) -> None:
         self._is_draining = False
-        self._cut = asyncio.Event()
+        self._is_cut = False
+        self._acts: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
-        state = "cut" if self._cut.is_set() else "draining" if self._is_draining else "serving"
+        state = "cut" if self._is_cut else "draining" if self._is_draining else "serving"
         return f"Shutdown({state})"
 
     @property
     def is_draining(self) -> bool:
         return self._is_draining
 
+    @property
+    def is_cut(self) -> bool:
+        return self._is_cut
+
     def begin(self) -> None:
         self._is_draining = True
 
     def cut(self) -> None:
         self.begin()
-        self._cut.set()
+        self._is_cut = True
+        for act in list(self._acts):
+            act()
 
-    async def wait_for_cut(self) -> None:
-        await self._cut.wait()
+    @contextmanager
+    def on_cut(self, act: Callable[[], None]) -> Iterator[None]:
+        """Within the context, `cut` calls `act`; at once where it has come already."""
+        self._acts.append(act)
+        if self._is_cut:
+            act()
+        try:
+            yield
+        finally:
+            self._acts.remove(act)
 
     def check(self) -> None:
         """Raises ShuttingDown once new chats are refused."""

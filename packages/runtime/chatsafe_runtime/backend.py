@@ -15,7 +15,7 @@ from typing import Self
 from chatsafe_common.backend import EventStream, ModelStatus
 from chatsafe_common.chat import ChatRequest, ModelCard, Sampling
 from chatsafe_common.errors import ModelLoadFailed
-from chatsafe_config.catalog import Catalog, CatalogEntry
+from chatsafe_config.catalog import GUIDE_ID, Catalog, CatalogEntry
 from chatsafe_runtime.channel import Load, Submit
 from chatsafe_runtime.generation import answer
 from chatsafe_runtime.pool import Pool, PoolOptions
@@ -201,10 +201,14 @@ def _unavailable(entry: CatalogEntry) -> ModelLoadFailed:
             f"The file {spec.path} of the model {spec.id} is not used: {entry.problem}. Put a "
             "good one into the model directory."
         )
-    source = spec.fact("source")
-    origin = f"Get it from {source}" if source else "Get it from its publisher"
+    if spec.id == GUIDE_ID:
+        return ModelLoadFailed(
+            "The built-in model's file is missing from this installation. Install ChatSafe again."
+        )
+    file = spec.fact("file") or spec.path
+    source = spec.fact("source") or "its publisher"
     return ModelLoadFailed(
-        f"The model {spec.id} is not on this machine. {origin}, name the file {spec.path} and put "
-        "it into the model directory (`chatsafe config show` names it as runtime.model_dir); no "
-        "restart is needed."
+        f"The model {spec.id} is not on this machine. Download {file} from {source} and put it "
+        f"into the model directory as {spec.path}; no restart is needed. `chatsafe config show` "
+        "names the directory (runtime.model_dir)."
     )

@@ -15,9 +15,7 @@ from chatsafe_common.events import Finished, FinishReason, Started, TextDelta, T
 from chatsafe_runtime.channel import Admitted, Done, FrameError, Load, Refused, Submit
 from chatsafe_runtime.inbox import Inbox
 from chatsafe_runtime.pool import Pool
-
-# A refusal is a sentence. What a worker says goes to HTTP clients, so it has a length.
-MAX_MESSAGE_CHARS = 500
+from chatsafe_runtime.supervisor import MAX_REASON_CHARS
 
 
 async def answer(
@@ -86,7 +84,7 @@ def refusal(refused: Refused, context_window: int, retry_after_s: float) -> Chat
         return ContextLengthExceeded(refused.prompt_tokens, context_window)
     kind = _kinds(ChatSafeError).get(refused.code, InternalError)
     come_back = retry_after_s if issubclass(kind, Unavailable) else None
-    return kind(refused.message[:MAX_MESSAGE_CHARS], retry_after_s=come_back)
+    return kind(refused.message[:MAX_REASON_CHARS], retry_after_s=come_back)
 
 
 def _kinds(base: type[ChatSafeError]) -> dict[str, type[ChatSafeError]]:

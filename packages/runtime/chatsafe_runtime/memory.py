@@ -20,21 +20,17 @@ def kv_bytes_per_token(header: Header) -> int:
     return header.block_count * header.head_count_kv * per_head * KV_BYTES
 
 
-def needed_bytes(header: Header, context_window: int, max_parallel: int) -> int:
-    """Memory of a loaded model: weights, KV cache for all sequences, the process around them."""
-    kv = kv_bytes_per_token(header) * context_window * max_parallel
-    return header.tensor_bytes + kv + PROCESS_BYTES
+def needed_bytes(header: Header, context_window: int) -> int:
+    """The least memory that a loaded model takes: weights, one chat's window, the process.
+
+    The worker takes more for chats beside the first where that is free, and makes do where not.
+    """
+    return header.tensor_bytes + kv_bytes_per_token(header) * context_window + PROCESS_BYTES
 
 
-def fitting_parallel(
-    header: Header, context_window: int, max_parallel: int, free_bytes: int
-) -> int:
-    """How many sequences, `max_parallel` at most, fit into the share of `free_bytes`; 0: none."""
-    room = int(free_bytes * MAX_SHARE) - needed_bytes(header, context_window, 0)
-    if room < 0:
-        return 0
-    per_sequence = kv_bytes_per_token(header) * context_window
-    return max_parallel if per_sequence == 0 else min(max_parallel, room // per_sequence)
+def fits(needed: int, free_bytes: int) -> bool:
+    """Whether a model that needs so much may be loaded while so much is free."""
+    return needed <= free_bytes * MAX_SHARE
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:

@@ -33,14 +33,14 @@ from chatsafe_runtime.channel import Load
 from chatsafe_runtime.memory import (
     available_bytes,
     engine_may_offload,
-    fitting_parallel,
+    fits,
     needed_bytes,
 )
 from chatsafe_runtime.resident import Resident
 from chatsafe_runtime.restarts import MAX_CRASHES, WINDOW_S
 from chatsafe_runtime.supervisor import WORKER_COMMAND, Deadlines, Worker, start_worker
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger("chatsafe.runtime")
 
 # What a model gets when nobody names a context window (or the file's own, if that is less).
 DEFAULT_CONTEXT = 8192
@@ -102,7 +102,7 @@ class Pool:
             async with asyncio.timeout(grace_s):
                 await self._is_quiet.wait()
         except TimeoutError:
-            log.info("%d answers are cut short by the shutdown", self._num_open)
+            _logger.info("shutdown_cuts_answers")
             for resident in self._residents.values():
                 self._stop(resident, _leaving())
 
@@ -227,6 +227,7 @@ class Pool:
         resident.stop_timer()
         if resident.life is None or resident.phase == "closing":
             return
+        _logger.info("model_leaves", extra={"model": resident.id, "code": reason.code})
         resident.phase = "closing"
         resident.outcome = reason
         if resident.worker is not None:
@@ -245,7 +246,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(resident.restarts.delay_s(loop.time()))
-            load = await self._fit(resident, load)
+            load = await self._make_room(resident, load)
             started = loop.time()
             async with start_worker(
                 self._command, self._environ, self._options.deadlines
@@ -253,10 +254,14 @@ class Pool:
                 resident.worker = worker
                 try:
                     resident.facts = await worker.load(load)
-                    log.info("model %s is ready after %.2f s", resident.id, loop.time() - started)
+                    duration_ms = round(1000 * (loop.time() - started))
+                    facts = {"model": resident.id, "duration_ms": duration_ms}
+                    _logger.info("model_ready", extra=facts)
                     resident.phase = "ready"
                     resident.failure = None
-                    resident.admission.max_parallel = resident.facts.max_parallel
+                    # What a worker says is checked: it has read a file that may be hostile.
+                    num_slots = min(max(1, resident.facts.max_parallel), load.max_parallel)
+                    resident.admission.max_parallel = num_slots
                     resident.last_used = loop.time()
                     if resident.admission.num_open == 0:
                         self._start_timer(resident)
@@ -269,11 +274,11 @@ class Pool:
             self._note_failure(resident, error)
         except Exception:
             # A task group would take the whole daemon down with one model.
-            log.exception("model %s: its task failed", resident.id)
+            _logger.exception("model_task_failed", extra={"model": resident.id})
             resident.outcome = InternalError("The model could not be served. See the log.")
 
     def _note_failure(self, resident: Resident, error: ChatSafeError) -> None:
-        log.warning("model %s: %s", resident.id, error.code)
+        _logger.warning("model_failed", extra={"model": resident.id, "code": error.code})
         has_loaded = resident.loaded.done()
         now = asyncio.get_running_loop().time()
         # Without a process nothing crashed: a refused file costs little to refuse again.
@@ -297,25 +302,24 @@ class Pool:
             resident.loaded.set_result(resident.outcome or _unloaded())
         resident.ended.set()
 
-    async def _fit(self, resident: Resident, load: Load) -> Load:
-        """Check the file's header and make room for the model.
+    async def _make_room(self, resident: Resident, load: Load) -> Load:
+        """Check the file's header, and unload idle models until this one fits.
 
-        Idle models go first, the longest unused one before others; if that is not enough, fewer
-        chats run at once. Raises ModelLoadFailed or InsufficientMemory.
+        The longest unused goes first, one in use never. Returns `load` with its context window
+        settled. Raises ModelLoadFailed or InsufficientMemory.
         """
         header, may_offload = await asyncio.to_thread(_inspect, load)
         context = min(load.context_window or DEFAULT_CONTEXT, header.context_length)
-        parallel = load.max_parallel
+        needed = needed_bytes(header, context)
+        others = [other for other in self._residents.values() if other is not resident]
         while (free := available_bytes()) is not None and not may_offload:
             # Weights are mapped from the file: the system counts them as free memory though
             # loaded models read them all the time. A model on its way has not taken its share yet.
-            others = [other for other in self._residents.values() if other is not resident]
             free -= sum(
                 other.needed_bytes if other.phase == "loading" else other.weights_bytes
                 for other in others
             )
-            parallel = fitting_parallel(header, context, load.max_parallel, free)
-            if parallel == load.max_parallel:
+            if fits(needed, free):
                 break
             idle = [other for other in others if other.is_idle]
             on_their_way = [
@@ -323,19 +327,16 @@ class Pool:
             ]
             if idle:
                 oldest = min(idle, key=lambda other: other.last_used)
-                log.info("model %s is unloaded to make room", oldest.id)
+                _logger.info("model_evicted", extra={"model": oldest.id})
                 self._stop(oldest, _unloaded())
                 await oldest.ended.wait()
             elif on_their_way:
                 await asyncio.wait([other.loaded for other in on_their_way])
-            elif parallel == 0:
-                raise _too_big(needed_bytes(header, context, 1), max(0, free), context)
             else:
-                log.info("model %s: memory for %d chats at once", resident.id, parallel)
-                break
+                raise _too_big(needed, max(0, free), context)
         resident.weights_bytes = header.tensor_bytes
-        resident.needed_bytes = needed_bytes(header, context, parallel)
-        return msgspec.structs.replace(load, context_window=context, max_parallel=parallel)
+        resident.needed_bytes = needed
+        return msgspec.structs.replace(load, context_window=context)
 
 
 def _inspect(load: Load) -> tuple[Header, bool]:

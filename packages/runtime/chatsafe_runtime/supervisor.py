@@ -1,14 +1,11 @@
-"""One worker process, from its start to its end: spawn, load, watch, stop, leave nothing behind.
+"""One worker, from its start to its end: load a model, hand out events, watch for silence.
 
-When to start one again is decided by `restarts.py`, for whom by `pool.py`. The rule here: whatever
-happens to the process, every open sequence hears of it at once, and when `start_worker` is left,
-the process is reaped and its descriptors are closed.
+The process itself is `process.py`; when to start one again is decided by `restarts.py`, for whom
+by `pool.py`. The rule here: whatever happens, every open sequence hears of it at once.
 """
 
 import asyncio
 import logging
-import signal
-import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,23 +34,16 @@ from chatsafe_runtime.channel import (
     encode,
 )
 from chatsafe_runtime.inbox import Inbox
+from chatsafe_runtime.process import Process, start_process
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger("chatsafe.runtime")
 
 # `-P` keeps the folder that the daemon was started in off the worker's import path: a file
 # `msgspec.py` lying there must not run. The descriptor of the socket is appended.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "chatsafe_runtime.worker.main")
-# What a worker is told of our environment: where things are, the language, and the switches of
-# the engine and of GPU drivers. Keys and settings of ours (CHATSAFE_*) and everything else stay.
-PASSED_NAMES = frozenset({"PATH", "LANG", "HOME", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH"})
-PASSED_PREFIXES = (
-    "LC_", "OMP_", "GGML_", "LLAMA_", "CUDA", "NVIDIA_", "HIP", "HSA_", "ROC", "VK", "DYLD_",
-)  # fmt: skip
-MAX_OUTPUT_BYTES = 4096
+# A reason is a sentence or two; what a worker says goes to HTTP clients.
+MAX_REASON_CHARS = 500
 READ_BYTES = 256 * 1024
-STOP_S = 2.0
-# A process whose socket is closed is ending; its exit status comes within moments.
-EXIT_STATUS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,53 +55,19 @@ class Deadlines:
     prefill_s: float = 120.0
 
 
-def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of `environ` that a worker gets."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in PASSED_NAMES or name.startswith(PASSED_PREFIXES)
-    }
-
-
-class _Process(asyncio.SubprocessProtocol):
-    """Keeps the end of what the process wrote to its error output, and knows when it is gone."""
-
-    def __init__(self) -> None:
-        self.output = bytearray()
-        self.exited = asyncio.Event()
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self.output += data
-        del self.output[:-MAX_OUTPUT_BYTES]
-
-    def process_exited(self) -> None:
-        self.exited.set()
-
-
 class Worker:
     """The daemon's end of one worker. Made by `start_worker`; `load` first, then `serve`."""
 
-    def __init__(
-        self,
-        transport: asyncio.SubprocessTransport,
-        process: _Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        deadlines: Deadlines,
-    ) -> None:
-        self.process_id = transport.get_pid()
+    def __init__(self, process: Process, deadlines: Deadlines) -> None:
+        self.process_id = process.id
         self.is_open = True
-        self._transport = transport
+        self.was_asked = False
         self._process = process
-        self._reader = reader
-        self._writer = writer
         self._deadlines = deadlines
         self._frame_reader = daemon_reader()
         self._frames: deque[ToDaemon] = deque()
         self._inboxes: dict[int, Inbox] = {}
         self._last_seq = 0
-        self._was_asked = False
         self._alarm: asyncio.Timeout | None = None
         # The watchdog's state: since when the worker owes us a frame, whether the step that it
         # owes reads prompt tokens, and the sequences it has said nothing of yet (that step may
@@ -135,17 +91,19 @@ class Worker:
                 f"The model was not loaded within {self._deadlines.load_s:g} s. Use a smaller "
                 "model, or allow more time (setting runtime.load_timeout_s)."
             ) from None
-        except (EOFError, FrameError):
+        except FrameError as error:
+            raise ModelLoadFailed(f"The engine's process sent {error}.") from None
+        except EOFError:
             raise ModelLoadFailed(
-                f"The engine could not load this model file: its process {await self._fate()}. "
-                "The file may be damaged or of a kind this engine does not know; get it again "
-                "or use another one."
+                "The engine could not load this model file: its process "
+                f"{await self._process.fate()}. The file may be damaged or of a kind this engine "
+                "does not know; get it again or use another one."
             ) from None
         match frame:
             case Ready():
                 return frame
             case LoadFailed(reason=reason):
-                raise ModelLoadFailed(f"The engine cannot serve this model: {reason[:500]}")
+                raise ModelLoadFailed(reason[:MAX_REASON_CHARS])
             case Events():
                 raise ModelLoadFailed("The engine's process did not follow the protocol.")
             case _:
@@ -162,6 +120,7 @@ class Worker:
         )
         try:
             async with asyncio.timeout(None) as self._alarm:
+                self._set_alarm()
                 while True:
                     frame = await self._receive()
                     if not isinstance(frame, Events):
@@ -172,8 +131,11 @@ class Worker:
                 f"The model made no progress for {self._limit_s():g} s, so this answer was given "
                 "up. Ask again: the next request starts the model anew."
             )
-        except (EOFError, FrameError) as fault:
-            log.warning("worker %d ended: %s", self.process_id, type(fault).__name__)
+        except FrameError:
+            _logger.warning("worker_sent_garbage")
+        except EOFError:
+            self.close(error)  # at once: how the process ended is only for the log
+            _logger.warning("worker %s", await self._process.fate())
         self.close(error)
         raise error
 
@@ -187,7 +149,7 @@ class Worker:
             self._quiet_since = asyncio.get_running_loop().time()
         # The clock is not set back while others wait, or callers who come and go could keep a
         # hanging worker alive for ever.
-        self._was_asked = True
+        self.was_asked = True
         self._inboxes[seq] = inbox
         self._unheard.add(seq)
         self._set_alarm()
@@ -209,14 +171,14 @@ class Worker:
 
     def _send(self, frame: ToWorker) -> None:
         data = encode(frame)
-        if self.is_open and not self._writer.is_closing():
-            self._writer.write(data)
+        if self.is_open and not self._process.writer.is_closing():
+            self._process.writer.write(data)
 
     async def _receive(self) -> ToDaemon:
         """The next frame. Raises EOFError at the end of the connection, FrameError on garbage."""
         while not self._frames:
             try:
-                data = await self._reader.read(READ_BYTES)
+                data = await self._process.reader.read(READ_BYTES)
             except ConnectionError:
                 data = b""
             if not data:
@@ -251,49 +213,6 @@ class Worker:
         if self._alarm is not None and self.is_open and not self._alarm.expired():
             self._alarm.reschedule(self._quiet_since + self._limit_s() if self._inboxes else None)
 
-    async def _end(self) -> None:
-        """Close the socket, then SIGTERM, 2 s, SIGKILL; returns when the process is reaped."""
-        self.close(WorkerDied("The model's process was stopped. Ask again."))
-        try:
-            self._writer.transport.abort()
-            if not self._process.exited.is_set():
-                _signal(self._transport, signal.SIGTERM)
-                try:
-                    async with asyncio.timeout(STOP_S):
-                        await self._process.exited.wait()
-                except TimeoutError:
-                    _signal(self._transport, signal.SIGKILL)
-                    await self._process.exited.wait()
-        finally:
-            self._transport.close()  # kills what is left, closes the pipe
-        if not self._was_asked:
-            # Before its first chat a worker knows no text of anybody, so only then may its words
-            # be kept anywhere.
-            output = self._process.output.decode("utf-8", "replace")
-            log.debug("worker %d said: %s", self.process_id, output)
-
-    async def _fate(self) -> str:
-        """How the process ended, in words; it has closed its socket already."""
-        try:
-            async with asyncio.timeout(EXIT_STATUS_S):
-                await self._process.exited.wait()
-        except TimeoutError:
-            return "stopped answering"
-        code = self._transport.get_returncode() or 0
-        if code >= 0:
-            return f"ended with status {code}"
-        name = signal.Signals(-code).name
-        if -code == signal.SIGKILL:
-            return f"was killed by the system ({name}), most likely for want of memory"
-        return f"crashed ({name})"
-
-
-def _signal(transport: asyncio.SubprocessTransport, number: signal.Signals) -> None:
-    try:
-        transport.send_signal(number)
-    except ProcessLookupError:
-        return  # it went by itself; the wait that follows notices
-
 
 @asynccontextmanager
 async def start_worker(
@@ -303,39 +222,18 @@ async def start_worker(
 
     Raises ModelLoadFailed when the system starts no process.
     """
-    loop = asyncio.get_running_loop()
-    ours, theirs = socket.socketpair()
+    process: Process | None = None
+    was_asked = False
     try:
-        ours.setblocking(False)
-        transport, process = await loop.subprocess_exec(
-            _Process,
-            *command,
-            str(theirs.fileno()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=(theirs.fileno(),),
-            env=worker_environment(environ),
-            process_group=0,  # Ctrl-C in the daemon's terminal is for the daemon, which drains
-        )
-    except OSError as error:
-        ours.close()
-        raise ModelLoadFailed(
-            f"The engine's process could not be started: {error.strerror}."
-        ) from error
-    except BaseException:
-        ours.close()
-        raise
+        async with start_process(command, environ) as process:
+            worker = Worker(process, deadlines)
+            try:
+                yield worker
+            finally:
+                was_asked = worker.was_asked
+                worker.close(WorkerDied("The model's process was stopped. Ask again."))
     finally:
-        theirs.close()
-    try:
-        reader, writer = await asyncio.open_connection(sock=ours)
-    except BaseException:
-        ours.close()
-        transport.close()
-        raise
-    worker = Worker(transport, process, reader, writer, deadlines)
-    try:
-        yield worker
-    finally:
-        await worker._end()
+        # Before its first chat a worker knows no text of anybody, so only then may its words be
+        # kept anywhere.
+        if process is not None and not was_asked:
+            _logger.debug("worker said: %s", process.last_output())

@@ -89,6 +89,10 @@ class Vocabulary(Protocol):
 class Sampler(Protocol):
     """One sequence's way of choosing tokens; remembers what it chose."""
 
+    def sample(self, slot: int) -> int:
+        """The next token of a slot whose last slice wanted logits in the last decode."""
+        ...
+
     def close(self) -> None:
         """Give its memory back. Once."""
         ...
@@ -110,10 +114,6 @@ class Engine(Protocol):
         ...
 
     def sampler(self, steps: Sequence[Step]) -> Sampler: ...
-
-    def sample(self, sampler: Sampler, slot: int) -> int:
-        """The next token of a slot whose last slice wanted logits in the last decode."""
-        ...
 
     def truncate(self, slot: int, length: int) -> bool:
         """Forget a slot's tokens from position `length` on.

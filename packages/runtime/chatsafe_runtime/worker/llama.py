@@ -1,8 +1,8 @@
 """The engine on llama.cpp's low-level bindings; the only file that imports llama_cpp.
 
 One batch for all sequences in one unified KV memory, a C sampler chain per sequence. The batch
-arrays are filled through the buffer protocol, so that numpy stays out of the process: it costs
-70 ms and 20 MB, and starts threads that forbid leaving the network namespace.
+arrays are filled through the buffer protocol, so that numpy stays out of the process: it would
+start threads, and a process with threads may not leave the network namespace.
 """
 
 import ctypes
@@ -30,7 +30,6 @@ from chatsafe_runtime.worker.sampling import (
 )
 
 _ERROR_LEVEL: Final = 4  # GGML_LOG_LEVEL_ERROR
-_CONTINUED_LEVEL: Final = 5  # GGML_LOG_LEVEL_CONT: goes on with the line before
 _CONTROL: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
 _LSTRIP: Final = 1 << 7
 _RSTRIP: Final = 1 << 8
@@ -43,7 +42,7 @@ _BANNED_BELOW: Final = -100.0
 def _import_bindings() -> Any:
     """`llama_cpp.llama_cpp` without the package's own `__init__`.
 
-    That one loads the high-level class and with it numpy: 130 ms instead of 25 ms.
+    That one loads the high-level class and with it numpy: 130 ms and 14 MB more.
     """
     name = "llama_cpp"
     if name not in sys.modules:
@@ -57,42 +56,49 @@ def _import_bindings() -> Any:
     return importlib.import_module(f"{name}.llama_cpp")
 
 
-_native = _import_bindings()
+bindings = _import_bindings()
 
 
-def _quiet(report: Callable[[str], None]) -> Any:
-    """A log callback that passes on error lines only. The caller keeps it alive."""
+def pass_on_errors(report: Callable[[str], None]) -> object:
+    """Give the engine's error lines to `report` and drop its chatter.
+
+    The engine calls what is returned from any thread: keep it for the life of the process.
+    """
 
     def on_line(level: int, text: bytes, _user_data: object) -> None:
         if level == _ERROR_LEVEL:
             report(text.decode("utf-8", "replace"))
 
-    return _native.llama_log_callback(on_line)
+    callback = bindings.llama_log_callback(on_line)
+    bindings.llama_log_set(callback, None)
+    return callback
 
 
 def supports_gpu() -> bool:
     """Whether this build of the engine can use a graphics processor."""
-    return bool(_native.llama_supports_gpu_offload())
+    return bool(bindings.llama_supports_gpu_offload())
 
 
 class LlamaVocabulary:
     """The vocabulary of a loaded model."""
 
     def __init__(self, vocabulary: Any) -> None:
-        self._vocabulary = vocabulary
-        self.size: int = _native.llama_vocab_n_tokens(vocabulary)
-        attributes = [_native.llama_vocab_get_attr(vocabulary, token) for token in range(self.size)]
+        self.native = vocabulary
+        self.size: int = bindings.llama_vocab_n_tokens(vocabulary)
+        attributes = [
+            bindings.llama_vocab_get_attr(vocabulary, token) for token in range(self.size)
+        ]
         self._attributes = {
             token: attribute for token, attribute in enumerate(attributes) if attribute & _CONTROL
         }
         self.control_tokens: Mapping[str, int] = {
             spelling: token for token in self._attributes if (spelling := self._spelling(token))
         }
-        bos = _native.llama_vocab_bos(vocabulary)
-        eos = _native.llama_vocab_eos(vocabulary)
+        bos = bindings.llama_vocab_bos(vocabulary)
+        eos = bindings.llama_vocab_eos(vocabulary)
         self.bos: int | None = bos if bos >= 0 else None
         self.adds_bos: bool = self.bos is not None and bool(
-            _native.llama_vocab_get_add_bos(vocabulary)
+            bindings.llama_vocab_get_add_bos(vocabulary)
         )
         self.bos_text = self._spelling(bos)
         self.eos_text = self._spelling(eos)
@@ -101,7 +107,7 @@ class LlamaVocabulary:
     def _spelling(self, token: int) -> str:
         if token < 0:
             return ""
-        text = _native.llama_vocab_get_text(self._vocabulary, token)
+        text = bindings.llama_vocab_get_text(self.native, token)
         return str(text.decode("utf-8", "replace")) if text else ""
 
     def tokenize(self, text: str) -> list[int]:
@@ -111,8 +117,8 @@ class LlamaVocabulary:
         size = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * size)()
-            count = _native.llama_tokenize(
-                self._vocabulary, data, len(data), tokens, size, False, False
+            count = bindings.llama_tokenize(
+                self.native, data, len(data), tokens, size, False, False
             )
             if count >= 0:
                 return tokens[:count]
@@ -129,62 +135,45 @@ class LlamaVocabulary:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            count = _native.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, False)
+            count = bindings.llama_token_to_piece(self.native, token, buffer, size, 0, False)
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
 
     def ends_turn(self, token: int) -> bool:
-        return bool(_native.llama_vocab_is_eog(self._vocabulary, token))
+        return bool(bindings.llama_vocab_is_eog(self.native, token))
 
     def strips(self, token: int) -> tuple[bool, bool]:
         attribute = self._attributes.get(token, 0)
         return bool(attribute & _LSTRIP), bool(attribute & _RSTRIP)
 
 
-class LlamaSampler:
-    """A native sampler chain, freed exactly once."""
-
-    def __init__(self, steps: Sequence[Step], vocabulary_size: int) -> None:
-        parameters = _native.llama_sampler_chain_default_params()
-        parameters.no_perf = True
-        self.chain = _native.llama_sampler_chain_init(parameters)
-        for step in steps:
-            # The chain owns what is added to it.
-            _native.llama_sampler_chain_add(self.chain, _native_step(step, vocabulary_size))
-
-    def close(self) -> None:
-        if self.chain is not None:
-            _native.llama_sampler_free(self.chain)
-            self.chain = None
-
-
 def _native_step(step: Step, vocabulary_size: int) -> Any:
     match step:
         case LogitBias(biases):
-            items = (_native.llama_logit_bias * len(biases))()
+            items = (bindings.llama_logit_bias * len(biases))()
             for item, (token, bias) in zip(items, biases, strict=True):
                 item.token = token
                 item.bias = float("-inf") if bias <= _BANNED_BELOW else bias
-            return _native.llama_sampler_init_logit_bias(vocabulary_size, len(biases), items)
+            return bindings.llama_sampler_init_logit_bias(vocabulary_size, len(biases), items)
         case Penalties(window, repeat, frequency, presence):
-            return _native.llama_sampler_init_penalties(
+            return bindings.llama_sampler_init_penalties(
                 vocabulary_size, window, repeat, frequency, presence
             )
         case TopK(k):
-            return _native.llama_sampler_init_top_k(k)
+            return bindings.llama_sampler_init_top_k(k)
         case TypicalP(p):
-            return _native.llama_sampler_init_typical(p, 1)
+            return bindings.llama_sampler_init_typical(p, 1)
         case TopP(p):
-            return _native.llama_sampler_init_top_p(p, 1)
+            return bindings.llama_sampler_init_top_p(p, 1)
         case MinP(p):
-            return _native.llama_sampler_init_min_p(p, 1)
+            return bindings.llama_sampler_init_min_p(p, 1)
         case Temperature(t):
-            return _native.llama_sampler_init_temp(t)
+            return bindings.llama_sampler_init_temp(t)
         case Greedy():
-            return _native.llama_sampler_init_greedy()
+            return bindings.llama_sampler_init_greedy()
         case Draw(seed):
-            return _native.llama_sampler_init_dist(seed)
+            return bindings.llama_sampler_init_dist(seed)
 
 
 class _Batch:
@@ -203,7 +192,7 @@ class _Batch:
         ]
         # Pointer-sized integers of the platform; `array` has no other name for them.
         self._pointer_code = "Q" if ctypes.sizeof(ctypes.c_size_t) == 8 else "L"
-        self.native = _native.llama_batch()
+        self.native = bindings.llama_batch()
         for name, values in (
             ("token", self._tokens),
             ("pos", self._positions),
@@ -211,7 +200,7 @@ class _Batch:
             ("seq_id", self._slot_pointers),
             ("logits", self._wants_logits),
         ):
-            kind = dict(_native.llama_batch._fields_)[name]
+            kind = dict(bindings.llama_batch._fields_)[name]
             setattr(self.native, name, ctypes.cast(values, kind))
 
     def fill(self, slices: Sequence[Slice]) -> dict[int, int]:
@@ -250,18 +239,15 @@ class LlamaEngine:
         threads: int,
         gpu_layers: int,
         kv_budget_bytes: int,
-        report: Callable[[str], None],
     ) -> None:
         """Load. Raises EngineError with a reason, or the native code aborts the process.
 
         `context_window` 0: what the model was trained for, at most 8192. `kv_budget_bytes` limits
-        how many whole windows the memory holds; one is always there. `report` gets error lines.
+        how many whole windows the memory holds; one is always there.
         """
-        self._log = _quiet(report)
-        _native.llama_log_set(self._log, None)
-        _native.llama_backend_init()
+        bindings.llama_backend_init()
         self._model = _load_model(path, gpu_layers)
-        trained = _native.llama_model_n_ctx_train(self._model)
+        trained = bindings.llama_model_n_ctx_train(self._model)
         window = min(context_window or _DEFAULT_WINDOW_TOKENS, trained or _DEFAULT_WINDOW_TOKENS)
         windows = min(max_parallel, kv_budget_bytes // (self._kv_bytes_per_token() * window))
         self.limits = Limits(
@@ -271,35 +257,36 @@ class LlamaEngine:
             # A step must have room for every sequence's token and some prompt beside them.
             batch_size=max(batch_size, 2 * max_parallel),
         )
-        self.vocabulary = LlamaVocabulary(_native.llama_model_get_vocab(self._model))
+        self.vocabulary = LlamaVocabulary(bindings.llama_model_get_vocab(self._model))
         self._context = self._make_context(threads)
-        self._memory = _native.llama_get_memory(self._context)
+        self._memory = bindings.llama_get_memory(self._context)
         self._batch = _Batch(self.limits.batch_size, max_parallel)
         self._outputs: dict[int, int] = {}
         # The engine asks `strlen(flag)` between two graph nodes whether to stop: C code that
         # needs no interpreter lock, so asking costs nothing. A Python callback would run a
         # thousand times per token.
         self._interrupt_flag = ctypes.create_string_buffer(2)
-        strlen = ctypes.cast(ctypes.CDLL(None).strlen, _native.ggml_abort_callback)
+        c_library = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+        strlen = ctypes.cast(c_library.strlen, bindings.ggml_abort_callback)
         self._interrupt_callback = strlen
-        _native.llama_set_abort_callback(
+        bindings.llama_set_abort_callback(
             self._context, strlen, ctypes.cast(self._interrupt_flag, ctypes.c_void_p)
         )
 
     def own_template(self) -> str | None:
         """The chat template inside the file."""
-        text = _native.llama_model_chat_template(self._model, None)
+        text = bindings.llama_model_chat_template(self._model, None)
         return text.decode("utf-8", "replace") if text else None
 
     def _kv_bytes_per_token(self) -> int:
         model = self._model
-        heads = max(1, _native.llama_model_n_head(model))
-        head_size = max(1, _native.llama_model_n_embd(model) // heads)
-        values = _native.llama_model_n_layer(model) * _native.llama_model_n_head_kv(model)
+        heads = max(1, bindings.llama_model_n_head(model))
+        head_size = max(1, bindings.llama_model_n_embd(model) // heads)
+        values = bindings.llama_model_n_layer(model) * bindings.llama_model_n_head_kv(model)
         return max(1, 2 * values * head_size * _KV_BYTES_PER_VALUE)
 
     def _make_context(self, threads: int) -> Any:
-        parameters = _native.llama_context_default_params()
+        parameters = bindings.llama_context_default_params()
         parameters.n_ctx = self.limits.num_cells
         parameters.n_batch = self.limits.batch_size
         parameters.n_ubatch = min(self.limits.batch_size, _PHYSICAL_BATCH_TOKENS)
@@ -311,7 +298,7 @@ class LlamaEngine:
         parameters.n_threads = threads
         parameters.n_threads_batch = threads
         parameters.no_perf = True
-        context = _native.llama_init_from_model(self._model, parameters)
+        context = bindings.llama_init_from_model(self._model, parameters)
         if not context:
             raise EngineError(
                 "The engine could not make a context for this model, most likely for lack of "
@@ -322,44 +309,65 @@ class LlamaEngine:
     def decode(self, slices: Sequence[Slice]) -> Decoded:
         self._interrupt_flag[0] = b"\0"
         self._outputs = self._batch.fill(slices)
-        result = _native.llama_decode(self._context, self._batch.native)
+        result = bindings.llama_decode(self._context, self._batch.native)
         return _RESULTS.get(result, Decoded.FAILED)
 
     def interrupt(self) -> None:
         self._interrupt_flag[0] = b"\1"
 
-    def sampler(self, steps: Sequence[Step]) -> LlamaSampler:
-        return LlamaSampler(steps, self.vocabulary.size)
+    def sampler(self, steps: Sequence[Step]) -> "LlamaSampler":
+        return LlamaSampler(self, steps)
 
-    def sample(self, sampler: LlamaSampler, slot: int) -> int:
-        return int(
-            _native.llama_sampler_sample(sampler.chain, self._context, self._outputs[slot])
-        )
+    def sample(self, chain: Any, slot: int) -> int:
+        """The token that a native sampler chain chooses for a slot."""
+        return int(bindings.llama_sampler_sample(chain, self._context, self._outputs[slot]))
 
     def truncate(self, slot: int, length: int) -> bool:
-        if _native.llama_memory_seq_rm(self._memory, slot, length, -1):
+        if bindings.llama_memory_seq_rm(self._memory, slot, length, -1):
             return True
-        _native.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        bindings.llama_memory_seq_rm(self._memory, slot, -1, -1)
         return False
 
     def close(self) -> None:
         """Give everything back. Samplers are closed before."""
-        _native.llama_free(self._context)
-        _native.llama_model_free(self._model)
+        bindings.llama_free(self._context)
+        bindings.llama_model_free(self._model)
+
+
+class LlamaSampler:
+    """A native sampler chain, freed exactly once."""
+
+    def __init__(self, engine: LlamaEngine, steps: Sequence[Step]) -> None:
+        self._engine = engine
+        parameters = bindings.llama_sampler_chain_default_params()
+        parameters.no_perf = True
+        self._chain = bindings.llama_sampler_chain_init(parameters)
+        for step in steps:
+            # The chain owns what is added to it.
+            native = _native_step(step, engine.vocabulary.size)
+            bindings.llama_sampler_chain_add(self._chain, native)
+
+    def sample(self, slot: int) -> int:
+        return self._engine.sample(self._chain, slot)
+
+    def close(self) -> None:
+        if self._chain is not None:
+            bindings.llama_sampler_free(self._chain)
+            self._chain = None
 
 
 _RESULTS: Final = {0: Decoded.DONE, 1: Decoded.FULL, 2: Decoded.INTERRUPTED}
 
 
 def _load_model(path: str, gpu_layers: int) -> Any:
-    parameters = _native.llama_model_default_params()
+    parameters = bindings.llama_model_default_params()
     parameters.n_gpu_layers = gpu_layers if supports_gpu() else 0
-    model = _native.llama_model_load_from_file(path.encode(), parameters)
+    model = bindings.llama_model_load_from_file(path.encode(), parameters)
     if not model:
         raise EngineError(
             "The engine refused the model file: it is damaged, or of a kind that this version of "
             "the engine does not know. Fetch the file again, or use another model."
         )
-    if _native.llama_model_has_encoder(model) or not _native.llama_model_has_decoder(model):
+    if bindings.llama_model_has_encoder(model) or not bindings.llama_model_has_decoder(model):
         raise EngineError("This model does not answer chats: it has an encoder. Use another one.")
     return model

@@ -200,9 +200,7 @@ class Loop:
         for seq in chosen.let_in:
             self._let_in(by_seq[seq])
         work = [(by_seq[item.seq], item.num_tokens) for item in chosen.work]
-        self._reading = frozenset(
-            sequence.seq for sequence, num_tokens in work if num_tokens > 1
-        )
+        self._reading = frozenset(sequence.seq for sequence, num_tokens in work if num_tokens > 1)
         self._compute(work)
         self._reading = frozenset()
 
@@ -262,7 +260,7 @@ class Loop:
         if sequence.num_computed < len(sequence.tokens):
             return
         try:
-            self._take(sequence, self._engine.sample(sequence.sampler, sequence.slot))
+            self._take(sequence, sequence.sampler.sample(sequence.slot))
         except Exception as error:
             self._items.append(_broke(sequence.seq, error))
             self._drop(sequence)
@@ -346,4 +344,6 @@ def _broke(seq: int, error: Exception) -> Refused:
     """Where it broke goes to the log, what it broke on does not: it may be somebody's text."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     sys.stderr.write(f"{type(error).__name__} in {frame.name}, line {frame.lineno}\n")
-    return Refused(seq, InternalError.code, "The model's process failed on this request. Ask again.")
+    return Refused(
+        seq, InternalError.code, "The model's process failed on this request. Ask again."
+    )
