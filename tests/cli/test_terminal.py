@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from tests.cli.conftest import ScriptedDaemon
 from tests.support.terminal import on_terminal
@@ -29,14 +30,30 @@ def test_a_chat_at_a_terminal(daemon: ScriptedDaemon) -> None:
     assert daemon.questions == [["Hi"]]
 
 
+class OneStep(asyncio.Event):
+    """Lets the first who waits pass, and nobody after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._num_passed = 0
+
+    async def wait(self) -> Literal[True]:
+        self._num_passed += 1
+        return True if self._num_passed == 1 else await super().wait()
+
+
+def hang_after(daemon: ScriptedDaemon, text: str) -> None:
+    """From now on, an answer begins with `text` and never goes on."""
+    daemon.backend.pieces = (text, "never")
+    daemon.backend.gate = OneStep()
+
+
 def test_ctrl_c_once_stops_the_answer_and_twice_leaves(daemon: ScriptedDaemon) -> None:
-    daemon.backend.pieces = ("Endless",)
-    daemon.backend.gate = asyncio.Event()  # never set: the answer hangs
+    hang_after(daemon, "Endless")
     with on_terminal([PROGRAM, "chat"], os.environ) as terminal:
         terminal.wait_for(">>>")
         terminal.type("Hi\r")
-        while not daemon.backend.num_open:
-            assert terminal.process.poll() is None
+        terminal.wait_for("Endless")
         terminal.type("\x03")
         terminal.wait_for("(stopped; Ctrl-C again leaves)")
         terminal.wait_for(">>>")
@@ -45,11 +62,9 @@ def test_ctrl_c_once_stops_the_answer_and_twice_leaves(daemon: ScriptedDaemon) -
 
 
 def test_ctrl_c_ends_a_single_answer(daemon: ScriptedDaemon) -> None:
-    daemon.backend.pieces = ("Endless",)
-    daemon.backend.gate = asyncio.Event()
+    hang_after(daemon, "Endless")
     with on_terminal([PROGRAM, "run", "a question"], os.environ) as terminal:
-        while not daemon.backend.num_open:
-            assert terminal.process.poll() is None
+        terminal.wait_for("Endless")
         terminal.type("\x03")
         assert terminal.wait_for_end() == 130
         assert "Traceback" not in terminal.shown

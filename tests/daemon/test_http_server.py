@@ -172,7 +172,7 @@ def test_slow_body_that_nobody_reads_is_closed_too() -> None:
 
 def test_reader_that_takes_nothing_is_given_up_and_frees_its_slot() -> None:
     async def main() -> None:
-        backend = Noticing(["x" * 1_000_000] * 60)
+        backend = Noticing(["x" * 300_000] * 300)
         limits = ServerLimits(read_timeout_s=0.1)
         async with running_server(backend, limits) as running:
             connection = await running.connect()

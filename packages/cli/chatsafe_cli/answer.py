@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.text import Text
@@ -49,7 +49,9 @@ class AnswerFacts:
 
 
 class AnswerWriter(Protocol):
-    """Where the pieces of an answer go."""
+    """Where the pieces of an answer go. `wait` says that one is on its way."""
+
+    def wait(self) -> None: ...
 
     def write(self, text: str) -> None: ...
 
@@ -62,6 +64,9 @@ class RawAnswer:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._last = ""
+
+    def wait(self) -> None:
+        """Nothing: a program waits without being told."""
 
     def write(self, text: str) -> None:
         self._out.write(text)
@@ -87,6 +92,10 @@ class MarkdownAnswer:
         self._num_blocks = 0
         self._live: Live | None = None
 
+    def wait(self) -> None:
+        # A large model takes a while to load and to read a long question.
+        self._update(Text("...", style="dim"))
+
     def write(self, text: str) -> None:
         self._pending += printable(text)
         while (length := end_of_block(self._pending)) > 0:
@@ -110,6 +119,13 @@ class MarkdownAnswer:
         self._console.print(_markdown(block))
 
     def _draw(self) -> None:
+        lines = self._pending.splitlines()
+        room = max(self._console.height - 2, 1)
+        fits = len(lines) <= room and len(self._pending) < room * self._console.width
+        tail = Text("\n".join(lines[-room:]), overflow="ellipsis")
+        self._update(_markdown(self._pending) if fits else tail)
+
+    def _update(self, content: RenderableType) -> None:
         if self._live is None:
             if self._num_blocks:
                 self._console.print()
@@ -118,14 +134,7 @@ class MarkdownAnswer:
                 console=self._console, transient=True, refresh_per_second=REFRESH_PER_SECOND
             )
             self._live.start()
-        lines = self._pending.splitlines()
-        room = max(self._console.height - 2, 1)
-        fits = len(lines) <= room and len(self._pending) < room * self._console.width
-        self._live.update(
-            _markdown(self._pending)
-            if fits
-            else Text("\n".join(lines[-room:]), overflow="ellipsis")
-        )
+        self._live.update(content)
 
     def _stop_drawing(self) -> None:
         if self._live is not None:
@@ -176,6 +185,7 @@ async def show_answer(
     facts = AnswerFacts()
     begin = time.monotonic()
     try:
+        writer.wait()
         async for event in events:
             match event:
                 case Started():
@@ -187,10 +197,12 @@ async def show_answer(
                     facts.usage, facts.timings = event.usage, event.timings
                     facts.reason = event.reason
                 case Trimmed():
+                    writer.end()
                     note(
                         f"(the conversation is longer than the model's context: the oldest "
                         f"{event.num_messages} messages were left out)"
                     )
+                    writer.wait()
     finally:
         facts.total_s = time.monotonic() - begin
         writer.end()

@@ -42,7 +42,8 @@ class ContentFreeFormatter(logging.Formatter):
         ]
         if record.name.split(".")[0].split("_")[0] == _OURS:
             pairs.append(("event", record.getMessage()))
-            pairs += [(name, value) for name in FIELDS if (value := getattr(record, name, None))]
+            given = [(name, getattr(record, name, None)) for name in FIELDS]
+            pairs += [(name, value) for name, value in given if value is not None]
         else:
             pairs.append(("logger", record.name))
         if record.exc_info and record.exc_info[1] is not None:
