@@ -6,7 +6,7 @@ import itertools
 from collections.abc import AsyncGenerator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -43,6 +43,7 @@ def markdown(pieces: list[str], *, is_terminal: bool = False) -> str:
     return out.getvalue()
 
 
+@settings(deadline=None, max_examples=50)  # time is no part of what is promised
 @given(st.lists(st.integers(0, len(TEXT))))
 def test_any_split_of_an_answer_looks_the_same(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(TEXT)]

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatsafe_common import errors, strict_json
@@ -59,6 +59,7 @@ _requests = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_requests, st.booleans())
 def test_the_daemon_reads_what_the_client_writes(request: ChatRequest, stream: bool) -> None:
     call = parse_chat(
@@ -78,6 +79,7 @@ USAGE = Usage(7, 3, cached_tokens=2)
 TIMINGS = Timings(0.25, 0.5, 0.75)
 
 
+@settings(deadline=None)
 @given(st.lists(_texts), st.sampled_from(FinishReason))
 def test_the_client_reads_what_the_daemon_streams(texts: list[str], reason: FinishReason) -> None:
     documents = [
@@ -132,6 +134,7 @@ def test_a_model_card_survives_the_way_through_json() -> None:
     assert model_cards(body) == (card,)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(100, 599))
 def test_no_reply_is_too_strange_to_become_an_error(body: bytes, status: int) -> None:
     error = error_from_reply(status, body, None)
@@ -139,6 +142,7 @@ def test_no_reply_is_too_strange_to_become_an_error(body: bytes, status: int) ->
     assert error.message
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),

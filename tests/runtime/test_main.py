@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -238,6 +239,20 @@ def test_a_damaged_file_is_refused_or_ends_the_worker(tmp_path: Path, content: b
         failed = client.receive()
         assert failed is None or isinstance(failed, LoadFailed)
         assert client.process.wait(PATIENCE_S) in (0, -signal.SIGABRT, -signal.SIGSEGV)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    spoiled = good_draft().with_tensor(
+        "output_norm.weight",
+        lambda tensor: replace(tensor, data=b"\x00\x00\xc0\x7f" * (len(tensor.data) // 4)),
+    )
+    path.write_bytes(spoiled.encode())
+    with worker() as client:
+        client.send(load(path))
+        failed = client.receive()
+        assert isinstance(failed, LoadFailed)
+        assert "weights are damaged" in failed.reason
 
 
 def test_the_worker_ends_with_the_connection_even_while_it_works(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ start threads, and a process with threads may not leave the network namespace.
 import ctypes
 import importlib
 import importlib.util
+import math
 import sys
 import types
 from array import array
@@ -279,11 +280,27 @@ class LlamaEngine:
         return text.decode("utf-8", "replace") if text else None
 
     def _kv_bytes_per_token(self) -> int:
+        """From the header; too much for models whose layers do not all look back at everything."""
         model = self._model
         heads = max(1, bindings.llama_model_n_head(model))
         head_size = max(1, bindings.llama_model_n_embd(model) // heads)
-        values = bindings.llama_model_n_layer(model) * bindings.llama_model_n_head_kv(model)
-        return max(1, 2 * values * head_size * _KV_BYTES_PER_VALUE)
+        kind = self._metadata("general.architecture") or ""
+        sizes = [
+            int(size) if size is not None and size.isdecimal() else head_size
+            for size in (
+                self._metadata(f"{kind}.attention.key_length"),
+                self._metadata(f"{kind}.attention.value_length"),
+            )
+        ]
+        # The first layer of a hybrid model may have no heads of this sort.
+        kv_heads: int = bindings.llama_model_n_head_kv(model) or heads
+        values = int(bindings.llama_model_n_layer(model)) * kv_heads * sum(sizes)
+        return max(1, values * _KV_BYTES_PER_VALUE)
+
+    def _metadata(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(256)
+        size = bindings.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if size >= 0 else None
 
     def _make_context(self, threads: int) -> Any:
         parameters = bindings.llama_context_default_params()
@@ -311,6 +328,20 @@ class LlamaEngine:
         self._outputs = self._batch.fill(slices)
         result = bindings.llama_decode(self._context, self._batch.native)
         return _RESULTS.get(result, Decoded.FAILED)
+
+    def warm_up(self) -> None:
+        """One token through the whole model, so that the first answer does not wait for its pages.
+
+        Raises EngineError when that fails or gives no numbers (damaged weights).
+        """
+        token = self.vocabulary.bos or 0
+        result = self.decode([Slice(0, 0, [token], wants_logits=True)])
+        if result is not Decoded.DONE:
+            raise EngineError("The engine loaded the model but could not compute a token with it.")
+        logits = bindings.llama_get_logits_ith(self._context, -1)
+        if any(map(math.isnan, logits[: self.vocabulary.size])):
+            raise EngineError("The model's weights are damaged: it computes no numbers.")
+        self.truncate(0, 0)
 
     def interrupt(self) -> None:
         self._interrupt_flag[0] = b"\1"

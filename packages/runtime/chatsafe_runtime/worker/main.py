@@ -31,7 +31,7 @@ from chatsafe_runtime.channel import (
     worker_reader,
 )
 from chatsafe_runtime.worker import llama, machine
-from chatsafe_runtime.worker.engine import Decoded, EngineError, Slice
+from chatsafe_runtime.worker.engine import EngineError
 from chatsafe_runtime.worker.generic_template import generic_template
 from chatsafe_runtime.worker.loop import Frame, Loop
 from chatsafe_runtime.worker.prompt import Prompter
@@ -51,6 +51,8 @@ def main() -> None:
     """The process's whole life."""
     # Ctrl-C reaches everybody at the terminal; when we stop is for the daemon to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An assertion of the engine would have a debugger print our memory's contents.
+    os.environ["GGML_NO_BACKTRACE"] = "1"
     connection = socket.socket(fileno=int(sys.argv[1]))
     reader = worker_reader()
     load, *early = _first_frames(connection, reader)
@@ -76,7 +78,7 @@ def main() -> None:
             kv_budget_bytes=kv_budget_bytes,
         )
         origin, template, stops = _choose_template(load, engine)
-        _warm_up(engine)
+        engine.warm_up()
     except (EngineError, TemplateFailed) as error:
         connection.sendall(encode(LoadFailed(str(error))))
         return
@@ -169,7 +171,7 @@ def _reporter(path: str) -> Callable[[str], None]:
     """Error lines of the engine go to the daemon's log, without the file's place."""
 
     def report(line: str) -> None:
-        sys.stderr.write(line.replace(path, Path(path).name))
+        sys.stderr.write(line.replace(path, "the model file"))
 
     return report
 
@@ -202,14 +204,6 @@ def _choose_template(
     except TemplateFailed as error:
         raise TemplateFailed(f"The model's chat template cannot be used: {error}.") from error
     return origin, template, stops
-
-
-def _warm_up(engine: llama.LlamaEngine) -> None:
-    """One token through the whole model, so that the first answer does not wait for its pages."""
-    token = engine.vocabulary.bos or 0
-    if engine.decode([Slice(0, 0, [token], wants_logits=True)]) is not Decoded.DONE:
-        raise EngineError("The engine loaded the model but could not compute a token with it.")
-    engine.truncate(0, 0)
 
 
 if __name__ == "__main__":
