@@ -172,13 +172,7 @@ def measure(rounds: int) -> list[str]:
         rows.append(row("resident memory before a model is loaded", memory, "MiB", "≤ 60 MB"))
         rows.append(row("cold start to the guide model's first answer", answer, "s", "≤ 3 s"))
         with running_daemon(
-            home / "run",
-            "--queue-size",
-            "512",
-            "--max-connections",
-            "512",
-            "--queue-timeout-s",
-            "600",
+            home / "run", "--queue-size", "256", "--queue-timeout-s", "600"
         ) as daemon:
             daemon.chat("Hello!")
             bias = endless(vocabulary_size())

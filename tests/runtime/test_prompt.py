@@ -123,6 +123,12 @@ def test_what_the_template_refuses_is_said() -> None:
         refusing.tokens([Message("system", "s")])
 
 
+def test_a_refusal_quotes_no_message() -> None:
+    quoting = prompter("{{ raise_exception('not this: ' ~ messages[0].content ~ '!') }}")
+    with pytest.raises(TemplateRefused, match=r"^not this: \.\.\.!$"):
+        quoting.tokens([user("canary")])
+
+
 def test_a_template_that_cuts_messages_is_refused() -> None:
     with pytest.raises(TemplateFailed, match="cuts"):
         prompter("{{ messages[0].content[:3] }}").tokens([user("canary")])

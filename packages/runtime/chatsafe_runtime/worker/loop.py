@@ -38,7 +38,7 @@ from chatsafe_runtime.worker.template import TemplateFailed, TemplateRefused
 Frame = Submit | Cancel
 
 
-@dataclass(slots=True, repr=False)
+@dataclass(slots=True, repr=False, eq=False)
 class _Sequence:
     """One request: tokens known, tokens computed, and its way to text."""
 

@@ -58,7 +58,7 @@ def main() -> None:
     load, *early = _first_frames(connection, reader)
     if not isinstance(load, Load):
         raise FrameError("the first frame must be Load")
-    # Everything that needs a file or starts a thread comes before or after this, on purpose.
+    # What needs files comes before the rights are dropped, what needs threads after it.
     model_bytes = _size_bytes(load.path)
     kv_budget_bytes = max(0, machine.free_memory_bytes() - model_bytes) // _KV_PART
     threads = min(load.threads, os.cpu_count() or 1) or _best_threads(model_bytes)
@@ -143,11 +143,12 @@ class Inbox:
 
     def _receive(self) -> None:
         # Whatever ends this thread ends the process, even in the middle of a native call.
-        with contextlib.suppress(OSError, FrameError):
+        try:
             while data := self._connection.recv(_RECEIVE_BYTES):
                 for frame in self._reader.receive(data):
                     self._put(frame)
-        os._exit(0)
+        finally:
+            os._exit(0)
 
     def _put(self, frame: object) -> None:
         if not isinstance(frame, Submit | Cancel):

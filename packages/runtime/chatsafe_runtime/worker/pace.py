@@ -8,8 +8,8 @@ from typing import Final
 
 # While others make tokens, a step should not hold them up longer than this.
 SHARED_STEP_S: Final = 0.5
-# Alone, only the daemon's watch for progress counts.
-ALONE_STEP_S: Final = 5.0
+# Alone, only newcomers wait, for the word that they are admitted.
+ALONE_STEP_S: Final = 2.0
 MIN_CHUNK_TOKENS: Final = 32
 # Before the first measurement.
 FIRST_CHUNK_TOKENS: Final = 128

@@ -176,7 +176,12 @@ class _Chat:
         return f"{before}{_OPEN}{self._nonce}.{len(self._texts) - 1}{_CLOSE}{after}"
 
     def render(self, template: ChatTemplate) -> None:
-        self._rendered = template.render(self._messages)
+        try:
+            self._rendered = template.render(self._messages)
+        except TemplateRefused as refusal:
+            # What it quotes of a message are placeholders.
+            reason = re.sub(f"{_OPEN}[^{_CLOSE}]*{_CLOSE}?", "...", str(refusal))
+            raise TemplateRefused(reason) from None
 
     def shows(self, at: int) -> bool:
         """Whether the content of message `at` made it into the prompt."""
