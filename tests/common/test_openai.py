@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatsafe_common.chat import Message, Sampling
 from chatsafe_common.errors import ChatSafeError
@@ -361,3 +363,35 @@ def test_a_document_that_is_no_object(document: object) -> None:
             is_strict=False,
         )
     assert (caught.value.code, caught.value.param) == ("invalid_type", None)
+
+
+known = [
+    "messages", "model", "stream", "stream_options", "temperature", "top_p", "n", "seed", "stop",
+    "max_tokens", "logit_bias", "logprobs", "response_format", "tools", "tool_choice", "metadata",
+    "store", "modalities", "keep_alive", "clean", "functions", "grammar", "other",
+]  # fmt: skip
+small = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.text(max_size=4)
+keys = st.sampled_from(["type", "role", "content", "text", "user", "include_usage", "5"])
+nested = st.recursive(
+    small, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+)
+
+
+@given(st.dictionaries(st.sampled_from(known), nested, max_size=6), st.booleans())
+def test_any_document_is_understood_or_refused_with_a_path(
+    document: dict[str, Any], is_strict: bool
+) -> None:
+    found = outcome(is_strict=is_strict, **{"messages": [USER], **document})
+    if isinstance(found, ChatSafeError):
+        assert found.param
+        assert found.param.split(".")[0].split("[")[0] in known
+    else:
+        assert found.request.messages
+        assert 1 <= found.num_choices <= 4
+
+
+def outcome(**fields: Any) -> ChatCall | ChatSafeError:
+    try:
+        return call(**fields)
+    except ChatSafeError as error:
+        return error

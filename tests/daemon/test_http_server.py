@@ -72,6 +72,21 @@ def test_head_has_no_body() -> None:
     asyncio.run(main())
 
 
+def test_an_upgrade_to_websocket_is_a_plain_request() -> None:
+    async def main() -> None:
+        async with running_server(ScriptedBackend()) as running:
+            connection = await running.connect()
+            upgrade = ("connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13")
+            connection.request("GET", "/healthz", b"", *upgrade)
+            assert (await connection.reply())[0] == 200
+            connection.request("GET", "/healthz", b"", *upgrade, "origin: http://evil.example")
+            status, body = await connection.reply()
+            assert (status, error_code(body)) == (403, "forbidden_origin")
+            await connection.close()
+
+    asyncio.run(main())
+
+
 def test_half_a_head_is_closed_in_time_however_it_trickles() -> None:
     async def main() -> None:
         limits = ServerLimits(head_timeout_s=0.1)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 from tests.support.daemon import DaemonProcess
 
-QUESTION = [{"role": "user", "content": "Hello, how are you?"}]
+QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello, how are you?"}]
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def test_buffered_answer(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model="chatsafe-guide",
         messages=QUESTION,
-        temperature=0,  # type: ignore[arg-type]
+        temperature=0,
     )
     assert reply.choices[0].message.content
     assert reply.choices[0].finish_reason == "stop"
@@ -33,13 +34,13 @@ def test_streamed_answer_equals_the_buffered_one(client: openai.OpenAI) -> None:
     buffered = client.chat.completions.create(
         model="chatsafe-guide",
         messages=QUESTION,
-        temperature=0,  # type: ignore[arg-type]
+        temperature=0,
     )
     pieces = []
     usage = None
     with client.chat.completions.create(
         model="chatsafe-guide",
-        messages=QUESTION,  # type: ignore[arg-type]
+        messages=QUESTION,
         temperature=0,
         stream=True,
         stream_options={"include_usage": True},
@@ -54,12 +55,12 @@ def test_streamed_answer_equals_the_buffered_one(client: openai.OpenAI) -> None:
 
 
 def test_stream_helper_and_raw_headers(client: openai.OpenAI) -> None:
-    with client.chat.completions.stream(model="chatsafe-guide", messages=QUESTION) as stream:  # type: ignore[arg-type]
+    with client.chat.completions.stream(model="chatsafe-guide", messages=QUESTION) as stream:
         completion = stream.get_final_completion()
     assert completion.choices[0].message.content
     raw = client.chat.completions.with_raw_response.create(
         model="chatsafe-guide",
-        messages=QUESTION,  # type: ignore[arg-type]
+        messages=QUESTION,
     )
     assert raw.headers["x-chatsafe-route"] == "local"
     assert raw.request_id
@@ -101,7 +102,7 @@ def test_async_client_runs_eight_streams_at_once(daemon: DaemonProcess) -> None:
     async def one(client: openai.AsyncOpenAI) -> str:
         stream = await client.chat.completions.create(
             model="chatsafe-guide",
-            messages=QUESTION,  # type: ignore[arg-type]
+            messages=QUESTION,
             temperature=0,
             stream=True,
         )

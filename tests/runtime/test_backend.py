@@ -232,30 +232,15 @@ def test_a_cancelled_reader_frees_the_place(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_shutdown_refuses_new_chats_and_lets_open_ones_finish(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with local_backend(tmp_path) as backend:
-            stream = backend.generate(chat("tick"))
-            await anext(stream)
-            backend.begin_shutdown()
-            with pytest.raises(ShuttingDown):
-                await ask(backend, "say x")
-            assert isinstance(await anext(stream), TextDelta)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(backend.drain(10))
-                await stream.aclose()
-
-    asyncio.run(run())
-
-
-def test_drain_ends_what_outlasts_the_grace(tmp_path: Path) -> None:
+def test_leaving_ends_open_chats_and_refuses_new_ones(tmp_path: Path) -> None:
     async def run() -> None:
         async with local_backend(tmp_path) as backend:
             stream = backend.generate(chat("hold"))
             assert [type(await anext(stream)) for _ in range(2)] == [Started, TextDelta]
-            await backend.drain(0)
-            with pytest.raises(ShuttingDown):
-                await anext(stream)
+        with pytest.raises(ShuttingDown):
+            await anext(stream)
+        with pytest.raises(ShuttingDown):
+            await ask(backend, "say x")
 
     asyncio.run(run())
 

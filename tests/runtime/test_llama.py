@@ -1,15 +1,33 @@
 """LlamaEngine on real files: the vocabulary, and chats decoded together as if each were alone."""
 
 import ctypes
+import struct
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.config.gguf_writer import CHAT_TEMPLATE, CONTEXT, write_good
+from tests.config.gguf_writer import (
+    ARRAY,
+    BOOL,
+    CHAT_TEMPLATE,
+    CONTEXT,
+    EMBEDDING,
+    FLOAT32,
+    INT32,
+    STRING,
+    UINT32,
+    array,
+    good_draft,
+    int32,
+    string,
+    uint32,
+    write_good,
+)
 
 from chatsafe_common.chat import Message, Sampling
 from chatsafe_runtime.worker import llama
@@ -261,3 +279,58 @@ def test_penalties_drive_repetition_out(tiny: llama.LlamaEngine) -> None:
         Sampling(temperature=0.0, logit_bias=forced, repeat_penalty=1.5),
     ):
         assert len(set(sample_many(tiny, penalty))) >= 3
+
+
+@pytest.fixture(scope="module")
+def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> Iterator[llama.LlamaEngine]:
+    """The tiny model with the other kind of vocabulary: it puts a space before each run."""
+    words = ["\u2581", "a", "b", "\u2581a", "ab", "\u2581ab"]
+    controls = ["<s>", "</s>", "[INST]", "[/INST]"]
+    tokens = ["<unk>", *controls, *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    types = [2, *[3] * len(controls), *[6] * 256, *[1] * len(words)]
+    scores = [0.0] * (len(tokens) - len(words)) + [-float(at) for at in range(len(words))]
+    draft = good_draft()
+    for key, kind, value in (
+        ("tokenizer.ggml.model", STRING, string("llama")),
+        ("tokenizer.ggml.tokens", ARRAY, array(STRING, map(string, tokens))),
+        ("tokenizer.ggml.token_type", ARRAY, array(INT32, map(int32, types))),
+        (
+            "tokenizer.ggml.scores",
+            ARRAY,
+            array(FLOAT32, (struct.pack("<f", score) for score in scores)),
+        ),
+        ("tokenizer.ggml.bos_token_id", UINT32, uint32(1)),
+        ("tokenizer.ggml.eos_token_id", UINT32, uint32(2)),
+        ("tokenizer.ggml.add_bos_token", BOOL, b"\1"),
+    ):
+        draft = draft.with_field(key, kind, value)
+    draft = draft.without_field("tokenizer.ggml.merges").without_field("tokenizer.ggml.pre")
+    weights = struct.pack("<f", 0.1) * (EMBEDDING * len(tokens))
+    draft = draft.with_tensor(
+        "token_embd.weight",
+        lambda tensor: replace(tensor, dimensions=(EMBEDDING, len(tokens)), data=weights),
+    )
+    path = tmp_path_factory.mktemp("model") / "pieces.gguf"
+    path.write_bytes(draft.encode())
+    engine = load(path)
+    yield engine
+    engine.close()
+
+
+@given(st.lists(st.text("ab \n\u00e9[/", max_size=12), min_size=1, max_size=3))
+def test_a_sentencepiece_vocabulary_is_read_as_the_engine_itself_would(
+    sentencepiece: llama.LlamaEngine, contents: list[str]
+) -> None:
+    vocabulary = sentencepiece.vocabulary
+    assert vocabulary.adds_bos
+    template = ChatTemplate(
+        "{{ bos_token }}{% for m in messages %}[INST]{{ m.content }} [/INST]{% endfor %}",
+        bos_text=vocabulary.bos_text,
+        eos_text=vocabulary.eos_text,
+        context_window=CONTEXT,
+    )
+    tokens = Prompter(vocabulary, template, context_window=CONTEXT).tokens(
+        [Message("user", content) for content in contents]
+    )
+    rendered = "<s>" + "".join(f"[INST]{content} [/INST]" for content in contents)
+    assert tokens == tokens_of_whole(sentencepiece, rendered)

@@ -21,11 +21,10 @@ def prompter(
     *,
     vocabulary: ByteVocabulary | None = None,
     window: int = 4096,
-    default: str | None = None,
 ) -> Prompter:
     vocabulary = vocabulary or ByteVocabulary()
     chat_template = ChatTemplate(template, bos_text="<s>", eos_text="", context_window=window)
-    return Prompter(vocabulary, chat_template, context_window=window, default_system_prompt=default)
+    return Prompter(vocabulary, chat_template, context_window=window)
 
 
 def user(text: str) -> Message:
@@ -92,14 +91,6 @@ def test_white_space_beside_a_stripping_token_goes() -> None:
         *b"a ",
         END,
     ]
-
-
-def test_the_default_system_prompt_comes_first_when_nobody_gave_one() -> None:
-    with_default = prompter(default="Be brief.")
-    assert with_default.tokens([user("Hi")])[:11] == [BOS, START, *b"Be brief."]
-    given = with_default.tokens([user("Hi"), Message("system", "Rhyme.")])
-    assert given[:4] == [BOS, START, *b"Hi"]
-    assert bytes(token for token in given if token < BOS) == b"HiRhyme."
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def _greet(listener: socket.socket, settings: Settings) -> None:
     url = url_of(listener)
     has_key = settings.server.api_key is not None
     key = """ -H "authorization: Bearer $CHATSAFE_API_KEY\"""" if has_key else ""
-    print(f"ChatSafe listens on {url} - nothing you type leaves this computer. Ctrl-C stops it.")
+    promise = "nothing you type leaves this computer"
+    if not is_loopback(settings.server.host):
+        promise = "other computers may ask it; what they type crosses the network in the clear"
+    print(f"ChatSafe listens on {url} - {promise}. Ctrl-C stops it.")
     print(
         f"curl -s {url}/v1/chat/completions -H 'content-type: application/json'{key} "
         f"-d '{_QUESTION}'"

@@ -212,13 +212,12 @@ def _choices(call: ChatCall) -> list[ChatRequest]:
     requests = [call.request]
     sampling = call.request.sampling
     for index in range(1, call.num_choices):
+        seed = None
         if sampling.seed is not None:
-            name = f"{sampling.seed} {index}".encode()
-            digest = hashlib.blake2b(name, digest_size=8).digest()
-            sampling = msgspec.structs.replace(
-                call.request.sampling, seed=int.from_bytes(digest, "big") & _SEED_MASK
-            )
-        requests.append(msgspec.structs.replace(call.request, sampling=sampling))
+            digest = hashlib.blake2b(f"{sampling.seed} {index}".encode(), digest_size=8).digest()
+            seed = int.from_bytes(digest, "big") & _SEED_MASK
+        own = msgspec.structs.replace(sampling, seed=seed)
+        requests.append(msgspec.structs.replace(call.request, sampling=own))
     return requests
 
 

@@ -141,14 +141,6 @@ class LocalBackend:
             model = (await self._resolve(model)).id
         await self._pool.unload(model)
 
-    def begin_shutdown(self) -> None:
-        """Refuse new chats with ShuttingDown; those that are in go on."""
-        self._pool.begin_shutdown()
-
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new chats and wait for the open ones; after `grace_s` end them too."""
-        await self._pool.drain(grace_s)
-
     async def _resolve(self, model: str) -> CatalogEntry:
         async with self._catalog_turn:
             return await asyncio.to_thread(self._catalog.resolve, model)
@@ -168,7 +160,6 @@ class LocalBackend:
             gpu_layers=spec.gpu_layers if options.gpu_layers is None else options.gpu_layers,
             template=self._catalog.template_source(entry),
             stop=tuple(dict.fromkeys(stop for stop in stops if stop)),
-            clean_labels=spec.clean_labels,
         )
 
     def _card(self, entry: CatalogEntry, is_default: bool) -> ModelCard:

@@ -27,9 +27,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     threads: int  # 0: physical cores
     gpu_layers: int  # -1: all
     template: str | None  # Jinja source of the registry's template; None: the file's own
-    default_system_prompt: str | None = None
     stop: tuple[str, ...] = ()  # the registry's stop strings
-    clean_labels: bool = False
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):

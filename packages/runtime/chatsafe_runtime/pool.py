@@ -69,10 +69,6 @@ class Pool:
         self._command = command
         self._residents: dict[str, Resident] = {}
         self._tasks = asyncio.TaskGroup()
-        self._num_open = 0
-        self._is_quiet = asyncio.Event()
-        self._is_quiet.set()
-        self._is_leaving = False
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -85,26 +81,11 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._is_leaving = self._is_closed = True
+        self._is_closed = True
         for resident in self._residents.values():
             self._stop(resident, _leaving())
         # The body's own exception is not handed on: a task group would wrap it.
         await self._tasks.__aexit__(None, None, None)
-
-    def begin_shutdown(self) -> None:
-        """Refuse new chats; those that are in go on."""
-        self._is_leaving = True
-
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new chats and wait for the open ones; after `grace_s` end them too."""
-        self.begin_shutdown()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._is_quiet.wait()
-        except TimeoutError:
-            _logger.info("shutdown_cuts_answers")
-            for resident in self._residents.values():
-                self._stop(resident, _leaving())
 
     @contextmanager
     def place(self, model: str, load: Load, keep_alive_s: float | None) -> Iterator[Resident]:
@@ -112,12 +93,10 @@ class Pool:
 
         Leaving it never waits. `keep_alive_s` None is the pool's.
         """
-        if self._is_leaving:
+        if self._is_closed:
             raise _leaving()
         resident = self._resident(model, load)
         resident.admission.enter()
-        self._num_open += 1
-        self._is_quiet.clear()
         resident.stop_timer()
         try:
             yield resident
@@ -127,9 +106,6 @@ class Pool:
             resident.keep_alive_s = (
                 self._options.keep_alive_s if keep_alive_s is None else keep_alive_s
             )
-            self._num_open -= 1
-            if self._num_open == 0:
-                self._is_quiet.set()
             if resident.admission.num_open == 0:
                 if resident.keep_alive_s == 0:
                     self._stop(resident, _unloaded())
@@ -164,7 +140,7 @@ class Pool:
 
     async def load(self, model: str, load: Load) -> None:
         """Bring a model into memory, also one that was given up. Raises as `worker`."""
-        if self._is_leaving:
+        if self._is_closed:
             raise _leaving()
         resident = self._resident(model, load)
         resident.forgive()

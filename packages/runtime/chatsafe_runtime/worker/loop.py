@@ -106,7 +106,8 @@ class Loop:
             if frames is None:
                 return
             self._handle(frames)
-            if self._items:
+            # Also when nothing came of the frames: the daemon's watch for progress waits for it.
+            if frames:
                 self._deliver()
             if self._running or self._waiting:
                 self._step()

@@ -30,7 +30,8 @@ from chatsafe_runtime.channel import (
     encode,
     worker_reader,
 )
-from chatsafe_runtime.worker import llama, machine
+from chatsafe_runtime.memory import available_bytes
+from chatsafe_runtime.worker import llama, machine, quota
 from chatsafe_runtime.worker.engine import EngineError
 from chatsafe_runtime.worker.generic_template import generic_template
 from chatsafe_runtime.worker.loop import Frame, Loop
@@ -41,6 +42,8 @@ from chatsafe_runtime.worker.template import ChatTemplate, TemplateFailed, Templ
 _RECEIVE_BYTES: Final = 256 * 1024
 # The part of free memory that running chats may take; the rest is for everything else.
 _KV_PART: Final = 4
+# Where the system does not say how much memory is free.
+_ASSUMED_FREE_BYTES: Final = 4 * 1024**3
 # A model this small makes a token in a few milliseconds on one core. Threads meet dozens of times
 # per token: with a busy neighbour on two cores, 1 ms became 14 ms, and one thread did not notice.
 _TINY_MODEL_BYTES: Final = 48 * 1024 * 1024
@@ -60,11 +63,16 @@ def main() -> None:
         raise FrameError("the first frame must be Load")
     # What needs files comes before the rights are dropped, what needs threads after it.
     model_bytes = _size_bytes(load.path)
-    kv_budget_bytes = max(0, machine.free_memory_bytes() - model_bytes) // _KV_PART
+    free_bytes = available_bytes() or _ASSUMED_FREE_BYTES
+    kv_budget_bytes = max(0, free_bytes - model_bytes) // _KV_PART
     threads = min(load.threads, os.cpu_count() or 1) or _best_threads(model_bytes)
     warm_up()
     uses_gpu = load.gpu_layers != 0 and llama.supports_gpu()
     applied, missing = drop_rights(load.path, uses_gpu=uses_gpu)
+    if quota.is_enforced():
+        applied += ("chat templates within limits of time and memory",)
+    else:
+        missing += ("chat templates within limits of time and memory (only on Linux)",)
     inbox = Inbox(connection, reader, early)
     callback = llama.pass_on_errors(_reporter(load.path))
     try:
@@ -90,7 +98,6 @@ def main() -> None:
         engine.vocabulary,
         template,
         context_window=limits.context_window,
-        default_system_prompt=load.default_system_prompt,
     )
 
     def send(frame: ToDaemon) -> None:

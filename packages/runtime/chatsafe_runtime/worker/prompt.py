@@ -52,12 +52,10 @@ class Prompter:
         template: ChatTemplate,
         *,
         context_window: int,
-        default_system_prompt: str | None = None,
     ) -> None:
         self._vocabulary = vocabulary
         self._template = template
         self._context_window = context_window
-        self._default_system_prompt = default_system_prompt
         # Longest first, so that a control token never hides a longer one that begins alike.
         spellings = sorted(vocabulary.control_tokens, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, spellings)) or r"(?!)")
@@ -70,9 +68,6 @@ class Prompter:
         num_bytes = sum(len(message.content.encode("utf-8", "replace")) for message in messages)
         if num_bytes > _HOPELESS_BYTES_PER_TOKEN * self._context_window + _SAMPLE_CHARS:
             raise PromptTooLong(self._estimate(messages, num_bytes))
-        has_system = any(message.role == "system" for message in messages)
-        if not has_system and self._default_system_prompt:
-            messages = (Message("system", self._default_system_prompt), *messages)
         chat = self._render(messages)
         tokens: list[int] = []
         for run in self._runs(chat):
