@@ -27,14 +27,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.daemon import DaemonProcess, environment, running_daemon  # noqa: E402
+from tests.support.guide import endless_chat  # noqa: E402
 
-STORY = {"messages": [{"role": "user", "content": "Tell me a bedtime story."}], "temperature": 0}
-
-
-def endless(vocabulary: int) -> dict[str, object]:
-    """A streamed request that only its token limit ends: the end tokens (last ids) are banned."""
-    banned = {str(token): -100 for token in range(vocabulary - 3, vocabulary)}
-    return {**STORY, "logit_bias": banned, "max_tokens": 400, "stream": True}
+TOKENS = 400
 
 
 def memory_kib(process: int) -> int:
@@ -129,7 +124,7 @@ async def rate(url: str, body: dict[str, object], streams: int) -> float:
     async with httpx.AsyncClient(base_url=url, timeout=300) as client:
         begun = time.perf_counter()
         await asyncio.gather(*(one_stream(client, body) for _ in range(streams)))
-        return streams * 400 / (time.perf_counter() - begun)
+        return streams * TOKENS / (time.perf_counter() - begun)
 
 
 def waiting_clients(daemon: DaemonProcess, body: dict[str, object], count: int) -> float:
@@ -175,7 +170,7 @@ def measure(rounds: int) -> list[str]:
             home / "run", "--queue-size", "256", "--queue-timeout-s", "600"
         ) as daemon:
             daemon.chat("Hello!")
-            bias = endless(vocabulary_size())
+            bias = endless_chat(max_tokens=TOKENS)
             idle = [idle_cpu(daemon, 3) for _ in range(rounds)]
             rows.append(row("idle CPU, daemon and loaded worker", idle, "%", "0 %"))
             alone, together, ratio = [], [], []
@@ -189,15 +184,6 @@ def measure(rounds: int) -> list[str]:
             waiting = [waiting_clients(daemon, bias, 200) for _ in range(rounds)]
             rows.append(row("200 waiting SSE clients add", waiting, "MiB", "≤ 20 MB"))
     return rows
-
-
-def vocabulary_size() -> int:
-    from chatsafe_config.gguf import read_header
-
-    import chatsafe_guide_model
-
-    guide = Path(str(chatsafe_guide_model.__file__)).with_name("chatsafe-guide.gguf")
-    return read_header(guide).vocab_size
 
 
 def report(rows: list[str], rounds: int) -> str:

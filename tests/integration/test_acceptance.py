@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.daemon import DaemonProcess, running_daemon
+from tests.support.guide import GUIDE
 
 LABELS = re.compile(
     r"^\s*(AI|You|User|Assistant|System|Human|Bot):|^\s*### (Instruction|Response):", re.MULTILINE
@@ -161,12 +162,9 @@ def test_d3_no_disclaimers(daemon: DaemonProcess) -> None:
 def test_d4_d5_the_registry_default_leads_when_its_file_is_there(
     tmp_path: Path, daemon: DaemonProcess
 ) -> None:
-    import chatsafe_guide_model
-
-    guide = Path(str(chatsafe_guide_model.__file__)).with_name("chatsafe-guide.gguf")
     models = tmp_path / "models"
     models.mkdir()
-    shutil.copy(guide, models / "llama-3.2-3b-instruct-q4_k_m.gguf")
+    shutil.copy(GUIDE, models / "llama-3.2-3b-instruct-q4_k_m.gguf")
     with running_daemon(tmp_path / "home", "--model-dir", str(models)) as other:
         assert "llama-3.2-3b-instruct" in other.client.get("/v1/models").json()["data"][0]["id"]
         assert "llama-3.2-3b-instruct" in other.client.get("/version").json()["model_id"]

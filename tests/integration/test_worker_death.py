@@ -7,32 +7,14 @@ import time
 from pathlib import Path
 
 from tests.support.daemon import running_daemon
-
-import chatsafe_guide_model
-from chatsafe_config.gguf import read_header
-
-GUIDE = Path(str(chatsafe_guide_model.__file__)).with_name("chatsafe-guide.gguf")
-
-
-def endless() -> dict[str, object]:
-    """A request whose answer ends only with the context window: the end tokens are banned.
-
-    The guide model's control tokens are its last three ids.
-    """
-    size = read_header(GUIDE).vocab_size
-    return {
-        "messages": [{"role": "user", "content": "Tell me a story."}],
-        "temperature": 0,
-        "logit_bias": {str(token): -100 for token in range(size - 3, size)},
-        "stream": True,
-    }
+from tests.support.guide import endless_chat
 
 
 def test_stream_ends_with_a_typed_error_and_the_next_request_works(tmp_path: Path) -> None:
     with running_daemon(tmp_path / "home") as daemon:
         assert daemon.chat("Hi").status_code == 200
         (worker,) = daemon.worker_ids()
-        with daemon.client.stream("POST", "/v1/chat/completions", json=endless()) as reply:
+        with daemon.client.stream("POST", "/v1/chat/completions", json=endless_chat()) as reply:
             lines = reply.iter_lines()
             assert '"role":"assistant"' in next(lines)
             os.kill(worker, signal.SIGKILL)
@@ -50,7 +32,7 @@ def test_stream_ends_with_a_typed_error_and_the_next_request_works(tmp_path: Pat
 
 def test_leaving_in_mid_stream_frees_the_slot(tmp_path: Path) -> None:
     with running_daemon(tmp_path / "home", "--parallel", "1") as daemon:
-        with daemon.client.stream("POST", "/v1/chat/completions", json=endless()) as reply:
+        with daemon.client.stream("POST", "/v1/chat/completions", json=endless_chat()) as reply:
             assert '"role":"assistant"' in next(reply.iter_lines())
         # With one slot only, this answer needs the slot that the other stream left.
         assert daemon.chat("Hello!").status_code == 200
