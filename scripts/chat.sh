@@ -35,6 +35,7 @@ while (($#)); do
     esac
     shift
 done
+[[ $url == *://* ]] || url=http://$url
 url=${url%/}
 url=${url%/v1}
 key=${CHATSAFE_API_KEY:-}
@@ -128,12 +129,13 @@ answer_as_it_comes() {
 model=$(curl -q -K <(curl_options) --max-time 5 "$url/version" |
     jq -r "$printable"'.model_id | strings | printable' 2>/dev/null)
 printf 'ChatSafe, model: %s\n' "${model:-unknown (no daemon answers at $url)}"
-case $url in
-    http://127.* | http://localhost | http://localhost:* | http://\[::1\]*)
-        printf 'Nothing you type leaves this computer.\n'
-        ;;
-    *) printf 'What you type goes to %s; whoever runs it can read it.\n' "$url" ;;
-esac
+# The whole address, so that http://127.0.0.1.example.com is not taken for this computer.
+here='^https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?(/.*)?$'
+if [[ $url =~ $here ]]; then
+    printf 'Nothing you type leaves this computer.\n'
+else
+    printf 'What you type goes to %s; whoever runs it can read it.\n' "$url"
+fi
 printf "Type 'exit' to quit, '/reset' for a new conversation.\n"
 printf -- '--------------------------------------------------\n'
 

@@ -6,9 +6,10 @@ from chatsafe_cli.failure import ExitCode, Failure
 from chatsafe_config.nearest import nearest
 
 
-def choose(given: str, ids: Sequence[str]) -> str:
+def choose(given: str, ids: Sequence[str], *, why: str = "", fix: str = "") -> str:
     """The id that `given` means: itself, or the only one that begins with it.
 
+    `why` and `fix` replace what is said when none does, for lists that do not hold every model.
     Raises Failure: usage when several begin with it, not found when none does.
     """
     if given in ids:
@@ -25,7 +26,7 @@ def choose(given: str, ids: Sequence[str]) -> str:
         )
     raise Failure(
         f"there is no model {given!r}",
-        why=f"no id begins like that.{nearest(given, ids)}",
-        fix="`chatsafe list` shows the models there are",
+        why=(why or "no id begins like that") + "." + nearest(given, ids),
+        fix=fix or "`chatsafe list` shows the models there are",
         exit_code=ExitCode.NOT_FOUND,
     )

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from shlex import quote
 from urllib.parse import urlsplit
 
 from chatsafe_cli.finding import Finding, ok, problem, warning
@@ -70,7 +71,9 @@ def _check_status(
 def _check_model(model: ModelStatus) -> Iterator[Finding]:
     if model.state == "failed":
         yield problem(
-            "model", f"{model.id} does not load: {model.error or 'no reason'}", "chatsafe list"
+            "model",
+            f"{model.id} does not load: {model.error or 'no reason is known'}",
+            f"replace its file, then: chatsafe stop {quote(model.id)}",
         )
         return
     if model.isolation:
@@ -97,6 +100,12 @@ def _check_port(connection: Connection) -> Finding:
                 probe.bind((host, port))
         except OSError:
             is_free = False
+    if not connection.is_local:
+        return warning(
+            _SUBJECT,
+            f"nothing answers at {connection.address}, another computer",
+            "correct --url or CHATSAFE_URL; without them: the daemon of this machine",
+        )
     if is_free:
         return warning(_SUBJECT, f"is not running at {connection.address}", "chatsafe serve")
     return problem(

@@ -11,10 +11,15 @@ from chatsafe_common.errors import (
     ModelLoadFailed,
     ModelNotFound,
     NotReachable,
+    PeerFailed,
     Unavailable,
     WorkerDied,
 )
 from chatsafe_config.errors import ConfigError
+
+
+# Their messages go on with what to do, which the daemon knows better than this side.
+_SAY_WHAT_TO_DO = (ModelNotFound, Unavailable, WorkerDied)
 
 
 class ExitCode(IntEnum):
@@ -70,9 +75,11 @@ def from_error(error: ChatSafeError | ConfigError) -> Failure:
             fix="ask with less text, or use a model with a larger context",
         )
     fix, exit_code = _advice(error)
-    what, _, why = error.message.partition(". ")
-    what = what if why else what.removesuffix(".")
-    return Failure(f"{what} ({error.code})", why=why, fix=fix, exit_code=exit_code)
+    what, _, rest = error.message.partition(". ")
+    what = f"{what if rest else what.removesuffix('.')} ({error.code})"
+    if rest and isinstance(error, _SAY_WHAT_TO_DO):
+        return Failure(what, fix=rest, exit_code=exit_code)
+    return Failure(what, why=rest, fix=fix, exit_code=exit_code)
 
 
 def _advice(error: ChatSafeError) -> tuple[str, ExitCode]:
@@ -98,5 +105,7 @@ def _advice(error: ChatSafeError) -> tuple[str, ExitCode]:
         case Unavailable():
             when = f"in {error.retry_after_s:.0f} s" if error.retry_after_s else "in a moment"
             return f"try again {when}; `chatsafe ps` shows what is running", ExitCode.FAILED
+        case PeerFailed():
+            return "`chatsafe doctor` looks at the address and what answers there", ExitCode.FAILED
         case _:
             return "", ExitCode.FAILED

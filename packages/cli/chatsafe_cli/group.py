@@ -83,10 +83,25 @@ class CommandGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:
-            # Whoever read our output has seen enough (`chatsafe list | head -1`). Python would
-            # complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read our output has seen enough (`chatsafe list | head -1`).
+            _give_up_stdout()
             ctx.exit(ExitCode.FAILED)
+        except OSError as error:
+            if error.filename is None:  # no file of ours: a full disk behind stdout
+                _give_up_stdout()
+            show_failure(
+                Failure(
+                    f"cannot use {error.filename or 'the output'}",
+                    why=error.strerror or str(error),
+                    fix="make room or mend the permissions, or choose another place",
+                )
+            )
+            ctx.exit(ExitCode.FAILED)
+
+
+def _give_up_stdout() -> None:
+    """Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def url_option(command: Callable[..., Any]) -> Callable[..., Any]:

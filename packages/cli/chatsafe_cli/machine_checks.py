@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 
 from chatsafe_cli.finding import Finding, ok, problem, warning
 from chatsafe_cli.render import size
@@ -72,7 +73,7 @@ def check_files(loaded: Loaded, environ: Mapping[str, str], cwd: Path) -> Iterat
                 "settings",
                 f"the {source} file holds an access key that other users can read "
                 f"(mode {mode:04o})",
-                f"chmod 600 {path}",
+                f"chmod 600 {quote(str(path))}",
             )
     key = admin_key_file(environ)
     try:
@@ -81,7 +82,7 @@ def check_files(loaded: Loaded, environ: Mapping[str, str], cwd: Path) -> Iterat
         else:
             yield ok("admin key", f"{key}, mode 0600")
     except ConfigError as error:
-        yield problem("admin key", str(error), f"chmod 600 {key}")
+        yield problem("admin key", str(error), f"chmod 600 {quote(str(key))}")
 
 
 def check_reach(settings: Settings) -> Finding:
@@ -112,7 +113,13 @@ def check_models(settings: Settings, environ: Mapping[str, str]) -> Iterator[Fin
     yield ok("registry", f"{len(registry.models)} models")
     for text in registry.warnings:
         yield warning("registry", text, "correct models.registry_file")
-    if folder.is_dir():
+    if trouble := _unreadable(folder):
+        yield problem(
+            "model directory",
+            f"{folder} cannot be read: {trouble}",
+            "mend it, or set runtime.model_dir to another directory",
+        )
+    elif folder.is_dir():
         num_files = sum(entry.is_available and entry.id != GUIDE_ID for entry in entries)
         yield ok("model directory", f"{folder}, {num_files} model files")
     else:
@@ -125,9 +132,20 @@ def check_models(settings: Settings, environ: Mapping[str, str]) -> Iterator[Fin
             yield warning(
                 "model file",
                 f"{entry.path.name} cannot be used: {reason}",
-                f"replace it, or: rm {entry.path}",
+                f"replace it, or: rm {quote(str(entry.path))}",
             )
     yield from _check_default(entries[0], refused)
+
+
+def _unreadable(folder: Path) -> str:
+    """Why a directory that is there cannot be listed; "" when it can, or is not there."""
+    try:
+        with os.scandir(folder):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or "no reason is known"
 
 
 def _registry(settings: Settings) -> Registry:

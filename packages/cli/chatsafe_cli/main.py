@@ -48,6 +48,10 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """The console script."""
+    # What was closed by whoever started us (`<&-`) is empty, or takes everything.
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     # A character that this terminal's encoding lacks must not end the program.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

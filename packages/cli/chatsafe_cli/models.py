@@ -43,6 +43,8 @@ def list_models(as_json: bool) -> None:
             for card in cards
         ],
     )
+    if any(_is_refused(card) for card in cards):
+        note("`chatsafe doctor` says why a file is refused")
 
 
 @click.command()
@@ -72,6 +74,9 @@ def ps(as_json: bool) -> None:
             for model in models
         ],
     )
+    for model in models:
+        if model.state == "failed":
+            note(f"{model.id} failed: {model.error or 'no reason is known'}")
 
 
 @click.command()
@@ -143,15 +148,23 @@ async def _stop(target: Target, given: str) -> None:
 
 
 def _state(card: ModelCard) -> str:
-    words = ["in memory" if card.loaded else "ready" if card.available else "no file"]
-    if card.is_default:
-        words.append("default")
-    return ", ".join(words)
+    if card.loaded:
+        word = "in memory"
+    elif card.available:
+        word = "ready"
+    else:
+        word = "refused" if _is_refused(card) else "no file"
+    return f"{word}, default" if card.is_default else word
+
+
+def _is_refused(card: ModelCard) -> bool:
+    """Is there a file that the daemon does not serve?"""
+    return not card.available and card.size_bytes is not None
 
 
 def _leaving(model: ModelStatus) -> str:
     if model.state == "failed":
-        return model.error or ""
+        return ""
     if model.num_running or model.num_waiting:
         return "not while it answers"
     return "never" if model.expires_in_s is None else f"in {duration(model.expires_in_s)}"

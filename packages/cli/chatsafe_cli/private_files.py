@@ -29,7 +29,7 @@ def save_conversation(conversation: Conversation, typed: str) -> Path:
 
     Raises Failure.
     """
-    path = _path(typed)
+    path = _path(typed, "/save chat.json")
     if path.exists() or path.is_symlink():
         try:
             parse_conversation(_read(path, MAX_SAVED_BYTES))
@@ -56,7 +56,7 @@ def save_conversation(conversation: Conversation, typed: str) -> Path:
 
 def load_conversation(typed: str) -> Conversation:
     """What `save_conversation` wrote. Raises Failure."""
-    path = _path(typed)
+    path = _path(typed, "/load chat.json")
     try:
         return parse_conversation(_read(path, MAX_SAVED_BYTES))
     except InvalidRequest as error:
@@ -67,7 +67,7 @@ def load_conversation(typed: str) -> Conversation:
 
 def read_attachment(typed: str) -> str:
     """The text of a file for the next message. Raises Failure."""
-    path = _path(typed)
+    path = _path(typed, "/file notes.txt")
     data = _read(path, MAX_ATTACHED_BYTES)
     try:
         text = data.decode("utf-8")
@@ -114,13 +114,13 @@ def _memory_dir(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def _path(typed: str) -> Path:
+def _path(typed: str, example: str) -> Path:
     path = typed.strip()
     # As a shell would: pasted paths often come with quotes.
     if len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
         path = path[1:-1]
     if not path or "\0" in path:
-        raise Failure("a path is missing", fix="/save chat.json", exit_code=ExitCode.USAGE)
+        raise Failure("a path is missing", fix=example, exit_code=ExitCode.USAGE)
     return Path(path).expanduser().absolute()
 
 

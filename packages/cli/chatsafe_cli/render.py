@@ -67,7 +67,9 @@ def size(num_bytes: int | None) -> str:
         return f"{num_bytes / _GIB:.1f} GiB"
     if num_bytes >= 1024**2:
         return f"{num_bytes / 1024**2:.1f} MiB"
-    return f"{num_bytes / 1024:.0f} KiB"
+    if num_bytes >= 1024:
+        return f"{num_bytes / 1024:.0f} KiB"
+    return f"{num_bytes} bytes"
 
 
 def duration(seconds: float) -> str:

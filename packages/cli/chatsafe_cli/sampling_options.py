@@ -42,6 +42,8 @@ def set_option(session: ChatSession, name: str, text: str) -> None:
             fix="/set temperature 0.2",
             exit_code=ExitCode.USAGE,
         )
+    if not text:
+        raise Failure(f"{name} needs a value", fix=f"/set {name} {UNSET}", exit_code=ExitCode.USAGE)
     value = None if text == UNSET else _number(name, text)
     if name == "max_tokens":
         session.max_tokens = None if value is None else int(value)
@@ -58,8 +60,9 @@ def _number(name: str, text: str) -> float | int:
     # Written so that NaN fails it too.
     if not bounds.minimum <= value <= bounds.maximum:
         kind = "a whole number" if bounds.is_whole else "a number"
+        low, high = bounds.minimum, bounds.maximum
         raise Failure(
-            f"{name} must be {kind} between {bounds.minimum:g} and {bounds.maximum:g}",
+            f"{name} must be {kind} between {low} and {high}",
             why=f"{text!r} is not",
             fix=f"/set {name} {UNSET} gives the choice back to the model",
             exit_code=ExitCode.USAGE,

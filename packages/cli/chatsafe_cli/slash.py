@@ -3,6 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from shlex import quote
 
 from chatsafe_cli.failure import ExitCode, Failure
 from chatsafe_cli.private_files import (
@@ -97,11 +98,9 @@ async def _system(session: ChatSession, argument: str) -> None:
 
 async def _set(session: ChatSession, argument: str) -> None:
     name, _, value = argument.partition(" ")
-    if not value.strip():
+    if not name:
         chosen = chosen_options(session)
         note(", ".join(f"{key} {text}" for key, text in chosen) or "(nothing is set)")
-        if argument:
-            raise Failure("a value is missing", fix=f"/set {name} VALUE", exit_code=ExitCode.USAGE)
         return
     set_option(session, name, value.strip())
     note(f"({name} is now {value.strip()})")
@@ -127,8 +126,8 @@ async def _retry(session: ChatSession, argument: str) -> str:
 
 async def _edit(session: ChatSession, argument: str) -> str | None:
     del argument
-    note("(your message is opened in an editor, in a private temporary file that is removed after)")
     question = session.conversation.last_question or _nothing_asked()
+    note("(your message is opened in an editor, in a private temporary file that is removed after)")
     edited = edit_text(question, os.environ)
     if not edited.strip() or edited == question:
         note("(unchanged: nothing was sent)")
@@ -178,7 +177,7 @@ async def _file(session: ChatSession, argument: str) -> None:
 
 async def _save(session: ChatSession, argument: str) -> None:
     path = save_conversation(session.conversation, argument)
-    note(f"(saved to {path}, readable by you alone; remove it with: rm {path})")
+    note(f"(saved to {path}, readable by you alone; remove it with: rm {quote(str(path))})")
 
 
 async def _load(session: ChatSession, argument: str) -> None:

@@ -44,21 +44,32 @@ def status(as_json: bool) -> None:
 @click.command()
 def welcome() -> None:
     """A short status and the next command."""
-    target = _target()
-    try:
-        found = asyncio.run(_status(target))
-    except NotReachable:
-        click.echo(f"ChatSafe: no daemon answers at {target.url}.")
-        click.echo("Start it:  chatsafe serve")
-    else:
-        model = found.default_model or "no model"
-        click.echo(f"ChatSafe {found.version} answers at {target.url} with {model}.")
-        click.echo("Talk to it:  chatsafe chat")
+    for line in asyncio.run(_greeting(_target())):
+        click.echo(line)
     click.echo("All commands:  chatsafe --help")
 
 
 def _target() -> Target:
     return find_target(given_url(), os.environ, Path.cwd())
+
+
+async def _greeting(target: Target) -> tuple[str, str]:
+    """What is there, and the next command."""
+    async with connect(target) as connection:
+        try:
+            found = await Daemon(connection).status()
+        except NotReachable:
+            return (
+                f"ChatSafe: no daemon answers at {target.url}.",
+                "Start it:  chatsafe serve"
+                if connection.is_local
+                else "That is another computer: look at --url and CHATSAFE_URL.",
+            )
+    model = found.default_model or "no model"
+    return (
+        f"ChatSafe {found.version} answers at {target.url} with {model}.",
+        "Talk to it:  chatsafe chat",
+    )
 
 
 async def _status(target: Target) -> DaemonStatus:

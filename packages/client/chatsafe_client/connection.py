@@ -20,6 +20,10 @@ from chatsafe_common.openai_reply import error_from_reply
 CONNECT_TIMEOUT_S = 5.0
 # A question may wait for its turn and for a model to load; the official clients allow as much.
 READ_TIMEOUT_S = 600.0
+# What is there, and what it is doing, is told without a model.
+LOOK_TIMEOUT_S = 15.0
+# What a server of something else says to our paths and methods.
+_NOT_SPOKEN = (404, 405, 501)
 # The largest replies are model lists and metrics, far below this.
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 
@@ -43,6 +47,9 @@ class Connection:
         headers = {"accept-encoding": "identity"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
+        self._look_timeout = httpx.Timeout(
+            min(read_timeout_s, LOOK_TIMEOUT_S), connect=CONNECT_TIMEOUT_S
+        )
         self._client = httpx.AsyncClient(
             base_url=self._address,
             headers=headers,
@@ -108,7 +115,13 @@ class Connection:
         if body is not None:
             sent["content-type"] = "application/json"
         try:
-            async with self._client.stream(method, path, content=body, headers=sent) as response:
+            async with self._client.stream(
+                method,
+                path,
+                content=body,
+                headers=sent,
+                timeout=self._look_timeout if method == "GET" else self._client.timeout,
+            ) as response:
                 if not response.is_success:
                     raise await self._refusal(response)
                 yield response
@@ -121,9 +134,13 @@ class Connection:
                 f"{self.address} points to another address, and redirects are not followed, "
                 "so that text goes only where you sent it. Give the final address."
             )
-        return error_from_reply(
-            response.status_code, await read_body(response), _retry_after_s(response.headers)
-        )
+        body = await read_body(response)
+        if response.status_code in _NOT_SPOKEN and not body.lstrip().startswith(b"{"):
+            return PeerFailed(
+                f"What answers at {self.address} does not speak this dialect "
+                f"(HTTP status {response.status_code}). Another program may have the port."
+            )
+        return error_from_reply(response.status_code, body, _retry_after_s(response.headers))
 
     def _translate(self, error: httpx.HTTPError) -> ChatSafeError:
         match error:

@@ -56,7 +56,12 @@ class Catalog:
         guide_path: Path | None = None,
         default_model: str | None = None,
     ) -> None:
-        """Raises ConfigError when `default_model` is neither known nor a file that is there."""
+        """Raises ConfigError when `default_model` is neither known nor a file that is there, or
+        `model_dir` is something else than a directory."""
+        if os.path.exists(model_dir) and not model_dir.is_dir():
+            raise ConfigError(
+                f"runtime.model_dir is {model_dir}, which is no directory. Name a directory."
+            )
         self.registry = registry
         self.model_dir = model_dir
         self._guide_path = guide_path

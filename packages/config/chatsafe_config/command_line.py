@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings file to read instead of ./config.toml and the user's own",
     )
+    # Made from the flags it would be 20 lines, in front of every word about a misspelt one.
+    parser.usage = "%(prog)s [--port N] [--config FILE] [other options; --help lists them]"
     groups: dict[str, argparse._ArgumentGroup] = {}
     for option in options():
         if option.section not in groups:

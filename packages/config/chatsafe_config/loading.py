@@ -88,6 +88,10 @@ def _files(
 def _from_file(path: Path, origin: str) -> Iterator[_Given]:
     seen: dict[str, str] = {}
     for section, table in read_config_file(path).items():
+        if section not in SECTIONS and not isinstance(table, dict) and _elsewhere(section):
+            raise ConfigError(
+                f"{path}: {section} stands outside of a section.{_elsewhere(section)}"
+            )
         if section not in SECTIONS:
             raise ConfigError(
                 f"{path}: there is no section [{section}].{nearest(section, SECTIONS)} "

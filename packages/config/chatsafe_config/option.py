@@ -187,9 +187,12 @@ class Option:
         wanted, example = _KIND_WORDS[self.kind], _EXAMPLES[self.kind]
         if self.kind in ("int", "float") and self.default is not None:
             example = self.written(self.default)
-        return self._refuse(
-            source, f"must be {wanted}, not {given}. For example: {self.key} = {example}"
-        )
+        written = f"{self.key} = {example}"
+        if source == self.flag:
+            written = f"{source} {example}"
+        elif source.isupper():  # a variable
+            written = f"{source}={example}"
+        return self._refuse(source, f"must be {wanted}, not {given}. For example: {written}")
 
     def _refuse(self, source: str, reason: str) -> ConfigError:
         return ConfigError(f"{source}: {self.name} {reason}.")

@@ -119,7 +119,13 @@ def load_registry(path: Path) -> Registry:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8. Save the file as UTF-8.") from None
-    return parse_registry(text, str(path))
+    try:
+        return parse_registry(text, str(path))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} Correct the file, or remove models.registry_file to use the built-in "
+            "registry."
+        ) from None
 
 
 def parse_registry(text: str, where: str) -> Registry:
