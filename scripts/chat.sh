@@ -126,9 +126,11 @@ answer_as_it_comes() {
     return 1
 }
 
-model=$(curl -q -K <(curl_options) --max-time 5 "$url/version" |
+version=$(curl -q -K <(curl_options) --max-time 5 "$url/version")
+model=$(printf '%s' "$version" |
     jq -r "$printable"'.model_id | strings | printable' 2>/dev/null)
-printf 'ChatSafe, model: %s\n' "${model:-unknown (no daemon answers at $url)}"
+[[ -n $version ]] || model="unknown (no daemon answers at $url)"
+printf 'ChatSafe, model: %s\n' "${model:-unknown}"
 # The whole address, so that http://127.0.0.1.example.com is not taken for this computer.
 here='^https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?(/.*)?$'
 if [[ $url =~ $here ]]; then

@@ -69,7 +69,18 @@ def test_run_with_an_unknown_model(chatsafe: Chatsafe, daemon: ScriptedDaemon) -
     result = chatsafe("run", "scriptedd", "why")
     assert (result.exit_code, result.stdout) == (4, "")
     assert "Did you mean scripted?" in result.stderr
+    # The list of models that can answer is not the list of all.
+    assert "there is no model 'scriptedd' that can answer" in result.stderr
     assert daemon.questions == []
+
+
+def test_a_failure_is_told_once(chatsafe: Chatsafe, daemon: ScriptedDaemon) -> None:
+    daemon.backend.error = WorkerDied("The process ended. Ask again: the next one starts.")
+    result = chatsafe("run", "two words")
+    assert result.stderr.splitlines() == [
+        "Error: The process ended (worker_died)",
+        "  do:  Ask again: the next one starts.",
+    ]
 
 
 def test_a_refusal_leaves_stdout_empty(chatsafe: Chatsafe, daemon: ScriptedDaemon) -> None:

@@ -121,6 +121,24 @@ def test_an_answer_that_breaks_off(daemon: ScriptedDaemon) -> None:
     assert "AI: Hello\nError: It died.\n\n" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("http://127.0.0.1:1", True),
+        ("127.0.0.1:1/v1/", True),
+        ("localhost:1", True),
+        ("http://[::1]:1", True),
+        ("http://127.0.0.1.invalid:1", False),
+        ("http://localhost:1@box.invalid:1", False),
+        ("http://localhost.invalid", False),
+    ],
+)
+def test_who_can_read_along(home: Path, url: str, is_here: bool) -> None:
+    said = chat("exit\n", "--url", url).stdout
+    assert ("Nothing you type leaves this computer." in said) is is_here
+    assert ("whoever runs it can read it" in said) is not is_here
+
+
 @pytest.mark.parametrize("flags", [[], ["--stream"]])
 def test_nobody_there(home: Path, flags: list[str]) -> None:
     url = unused_url()
@@ -137,6 +155,7 @@ def test_a_server_that_talks_nonsense(home: Path, flags: list[str]) -> None:
     server.reply("/version", b"[]")
     with serving(server) as url:
         done = chat("one\nexit\n", *flags, CHATSAFE_URL=url + "/v1/")
+    assert done.stdout.startswith("ChatSafe, model: unknown\n")  # somebody does answer there
     assert done.stdout.count("Error: ") == 1
     assert done.stdout.endswith("You: Goodbye!\n")
     assert done.stderr == ""

@@ -87,6 +87,7 @@ def test_a_model_that_does_not_load(
     code, found = findings(chatsafe)
     assert code == 1
     assert found["model"][1] == "m does not load: too big"
+    assert found["model"][2].endswith("chatsafe stop m")
 
 
 def test_a_key_that_others_can_read(chatsafe: Chatsafe, daemon: ScriptedDaemon) -> None:
@@ -129,6 +130,40 @@ def test_a_broken_model_file(chatsafe: Chatsafe, model_dir: Path) -> None:
     assert level == "warning"
     assert text.startswith("broken.gguf cannot be used: ")
     assert fix == f"replace it, or: rm {model_dir / 'broken.gguf'}"
+
+
+def test_a_model_directory_that_is_none(
+    chatsafe: Chatsafe, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("models").touch()
+    monkeypatch.setenv("CHATSAFE_RUNTIME_MODEL_DIR", "models")
+    code, found = findings(chatsafe, "--url", unused_url())
+    assert code == 1
+    assert "which is no directory" in found["models"][1]
+
+
+def test_a_model_directory_that_is_closed(
+    chatsafe: Chatsafe, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)  # root, who may run the tests, reads everything
+    code, found = findings(chatsafe, "--url", unused_url())
+    assert code == 1
+    assert found["model directory"][1] == f"{model_dir} cannot be read: Permission denied"
+
+
+def test_a_path_with_a_blank_is_quoted(chatsafe: Chatsafe, model_dir: Path) -> None:
+    (model_dir / "my model.gguf").write_bytes(b"GGUF nonsense")
+    _, found = findings(chatsafe, "--url", unused_url())
+    assert found["model file"][2] == f"replace it, or: rm '{model_dir / 'my model.gguf'}'"
+
+
+def test_another_computer_is_not_started_from_here(chatsafe: Chatsafe, home: Path) -> None:
+    _, found = findings(chatsafe, "--url", "http://box.invalid")
+    assert found["daemon"][0] == "warning"
+    assert "chatsafe serve" not in found["daemon"][2]
 
 
 def test_a_broken_registry(chatsafe: Chatsafe, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,61 @@ def test_bare_without_a_daemon(chatsafe: Chatsafe, home: Path) -> None:
     assert "chatsafe serve" in result.stdout
 
 
+def test_bare_where_another_computer_is_silent(chatsafe: Chatsafe, home: Path) -> None:
+    result = chatsafe("--url", "http://192.0.2.1.invalid")
+    assert result.exit_code == 0
+    assert "chatsafe serve" not in result.stdout
+    assert "CHATSAFE_URL" in result.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["run 'Hello there'", "list", "chat"])
+def test_closed_streams_are_no_crash(home: Path, command: str, closed: str) -> None:
+    url = unused_url()
+    program = "from chatsafe_cli.main import main; main()"
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" --url {url} {command} {closed}', sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "line\nend"])
+def test_a_key_that_is_none(
+    chatsafe: Chatsafe, home: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("CHATSAFE_API_KEY", key)
+    result = chatsafe("ps")
+    assert result.exit_code == 2
+    assert "Error: The access key holds a character that no key has" in result.stderr
+    assert "do:  correct CHATSAFE_API_KEY" in result.stderr
+    assert key not in result.output
+
+
+def test_a_full_disk_behind_stdout(home: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    program = "from chatsafe_cli.main import main; main()"
+    with full.open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", program, "config", "show"],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:2] == [
+        "Error: cannot use the output",
+        "  why: No space left on device",
+    ]
+    assert len(done.stderr.splitlines()) == 3
+
+
 @pytest.mark.parametrize("command", [["list"], ["ps"], ["show", "x"], ["stop", "x"], ["status"]])
 def test_nobody_there(chatsafe: Chatsafe, home: Path, command: list[str]) -> None:
     url = unused_url()

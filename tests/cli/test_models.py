@@ -37,6 +37,18 @@ def test_list(chatsafe: Chatsafe, two: ScriptedDaemon) -> None:
     assert lines[2].split() == ["scripted-2", "64", "no", "file"]
 
 
+def test_a_file_that_is_refused_is_not_called_absent(
+    chatsafe: Chatsafe, daemon: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = TwoModels(daemon)
+    broken = msgspec.structs.replace(models.cards[1], size_bytes=8)
+    models.cards = (models.cards[0], broken)
+    monkeypatch.setattr(daemon.backend, "models", models.models)
+    result = chatsafe("list")
+    assert result.stdout.splitlines()[2].split() == ["scripted-2", "8", "bytes", "64", "refused"]
+    assert "`chatsafe doctor` says why" in result.stderr
+
+
 def test_list_as_json(chatsafe: Chatsafe, two: ScriptedDaemon) -> None:
     models = json.loads(chatsafe("list", "--json").stdout)
     assert [(m["id"], m["available"], m["is_default"]) for m in models] == [
@@ -81,8 +93,9 @@ def test_ps(chatsafe: Chatsafe, daemon: ScriptedDaemon, monkeypatch: pytest.Monk
     lines = result.stdout.splitlines()
     assert lines[1].split()[:9] == ["a", "ready", "10.0", "MiB", "512", "2", "of", "8", "1"]
     assert lines[2].endswith("in 4 min")
-    assert lines[3].endswith("the file is broken[31m")
-    assert "\x1b" not in result.stdout
+    assert lines[3].split() == ["c", "failed", "0", "of", "0", "0"]
+    assert "c failed: the file is broken[31m" in result.stderr
+    assert "\x1b" not in result.output
     assert [m["id"] for m in json.loads(chatsafe("ps", "--json").stdout)] == ["a", "b", "c"]
 
 

@@ -145,6 +145,16 @@ def test_commands_that_cannot_be_obeyed(chat: Chat, said: Said, line: str) -> No
     assert chat.backend.requests[0].sampling == Sampling()
 
 
+def test_each_command_gives_its_own_example(chat: Chat, said: Said) -> None:
+    chat.type("/file", "/save", "/load", "/set temperature", "/set seed x", "/edit")
+    text = said()
+    for example in ("/file notes.txt", "/save chat.json", "/load chat.json"):
+        assert f"  do:  {example}" in text
+    assert "temperature needs a value" in text
+    assert f"between {-(2**63)} and {2**63 - 1}" in text
+    assert "editor" not in text  # nothing was opened
+
+
 def test_model(chat: Chat, said: Said) -> None:
     chat.type("/model", "/model scr", "one")
     assert "* scripted" in said()

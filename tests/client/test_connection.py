@@ -1,12 +1,13 @@
 """Addresses, and where text may go."""
 
 import asyncio
+import socket
 
 import pytest
 from tests.support.canned_server import CannedServer
 
 from chatsafe_client.connection import Connection, is_this_machine
-from chatsafe_common.errors import InvalidRequest, PeerFailed
+from chatsafe_common.errors import InvalidRequest, NotReachable, PeerFailed
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,34 @@ def test_an_endless_reply_is_cut_off(
 
     with pytest.raises(PeerFailed, match="long"):
         asyncio.run(get())
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_of_something_else_is_called_that(
+    server: CannedServer, url: str, status: int
+) -> None:
+    page = {"content-type": "text/html"}
+    server.reply("/models", b"<html>Not found</html>", status=status, headers=page)
+
+    async def get() -> bytes:
+        async with Connection(url) as connection:
+            return await connection.get("models")
+
+    with pytest.raises(PeerFailed, match=f"does not speak this dialect .HTTP status {status}"):
+        asyncio.run(get())
+
+
+def test_a_look_does_not_wait_as_long_as_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatsafe_client.connection.LOOK_TIMEOUT_S", 0.05)
+
+    async def get(url: str) -> bytes:
+        async with Connection(url) as connection:
+            return await connection.get("v1/status")
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections, says nothing
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(NotReachable, match="does not answer"):
+            asyncio.run(get(url))
 
 
 def test_keys_do_not_show() -> None:

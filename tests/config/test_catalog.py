@@ -79,6 +79,13 @@ def test_a_configured_default_may_be_absent_but_must_be_known(models: Path, guid
         Catalog(default_registry(), models, guide, "llama-3.2-3b-instruct-q4")
 
 
+def test_the_model_directory_must_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "models"
+    file.touch()
+    with pytest.raises(ConfigError, match=r"runtime\.model_dir is .*, which is no directory"):
+        Catalog(default_registry(), file)
+
+
 def test_a_file_dropped_in_is_served_without_a_restart(models: Path, guide: Path) -> None:
     catalog = Catalog(default_registry(), models, guide)
     with pytest.raises(ModelNotFound):

@@ -224,7 +224,8 @@ def test_variables_that_are_no_settings_are_left_alone(place: Place) -> None:
         ("[server]\nprot = 1", "there is no option prot in [server]. Did you mean port?"),
         ("[server]\nlevel = 1", "there is no option level in [server]. It belongs to [logging]."),
         ("[sever]\nport = 1", "there is no section [sever]. Did you mean server?"),
-        ("port = 1", "there is no section [port]."),
+        ("port = 1", "port stands outside of a section. It belongs to [server]."),
+        ("prot = 1", "there is no section [prot]."),
         ("server = 1", "[server] must be a section, not a single value"),
         ("[limits]\nmax_choices = 0", "limits.max_choices is 0"),
         ("[runtime]\nparallel = 0", "runtime.parallel is 0"),
@@ -261,12 +262,15 @@ def test_a_mistake_in_the_environment_names_the_variable(
 ) -> None:
     message = place.refusal(environ={name: text})
     assert said in message
+    if "For example" in message:
+        assert f"For example: {name}=" in message
     assert name in message
 
 
 def test_a_mistake_on_the_command_line_names_the_flag(place: Place) -> None:
     message = place.refusal(flags={"server.port": "x"})
     assert message.startswith("--port: server.port must be a whole number")
+    assert message.endswith("For example: --port 8081.")
     assert "Did you mean server.port?" in place.refusal(flags={"server.prot": "1"})
 
 

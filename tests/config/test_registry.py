@@ -308,6 +308,9 @@ def test_loading_from_a_file(tmp_path: Path) -> None:
     path.write_bytes(b" " * (MAX_REGISTRY_BYTES + 1))
     with pytest.raises(ConfigError, match="is over"):
         load_registry(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.json, line 1: .* models\.registry_file"):
+        load_registry(path)
     path.write_text(json.dumps(tables()), encoding="utf-8-sig")
     assert load_registry(path).models[0].id == "one"
 

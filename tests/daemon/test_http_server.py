@@ -206,8 +206,8 @@ def test_reader_that_takes_nothing_is_given_up_and_frees_its_slot() -> None:
     [
         (b"rubbish\r\n\r\n", 400, "invalid_value"),
         (b"\x16\x03\x01\x02\x00", 400, "invalid_value"),
-        (b"GET / HTTP/1.1\r\n\r\n", 400, "invalid_value"),
-        (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, "invalid_value"),
+        (b"GET / HTTP/1.1\r\n\r\n", 403, "forbidden_host"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 403, "forbidden_host"),
         (b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400, "invalid_value"),
         (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 20_000, 413, "request_too_large"),
     ],

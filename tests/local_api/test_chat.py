@@ -369,10 +369,12 @@ def test_shutdown_refuses_new_chats_and_cuts_running_ones() -> None:
 
 
 def test_ignored_fields_are_listed_with_plain_names() -> None:
-    fields: dict[str, Any] = {"top_a": 1, "verbosity": "low", "x\r\nset-cookie: a": 1}
+    fields: dict[str, Any] = {"top_a": 1, "verbosity": "low", "x\r\nset-cookie: a,b": 1}
+    fields["k" * 100] = 1
     reply = asyncio.run(Api().chat(**fields))
     assert reply.status == 200
-    assert reply.headers["x-chatsafe-ignored"] == "verbosity,top_a,x??set-cookie??a"
+    plain = f"verbosity,top_a,x??set-cookie??a?b,{'k' * 64}"
+    assert reply.headers["x-chatsafe-ignored"] == plain
     assert "x-chatsafe-ignored" not in asyncio.run(Api().chat()).headers
 
 

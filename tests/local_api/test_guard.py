@@ -255,3 +255,12 @@ def test_request_id_is_echoed_when_printable(given: str, is_echoed: bool) -> Non
     reply = get("/nothing", ("x-request-id", given))
     assert (reply.headers["x-request-id"] == given) is is_echoed
     assert reply.json()["request_id"] == reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("address", ["client", "server"])
+def test_a_connection_without_addresses_has_been_reset(address: str) -> None:
+    caller, api = Client([b"{}"]), Api()
+    asked = scope("POST", "/v1/chat/completions", [("host", f"127.0.0.1:{PORT}"), JSON])
+    asyncio.run(api.app({**asked, address: None}, caller.receive, caller.send))  # type: ignore[arg-type]
+    assert caller.reply.parts == []
+    assert api.metrics.num_by_code.total() == 0

@@ -6,10 +6,10 @@ from chatsafe_cli.failure import ExitCode, Failure
 from chatsafe_config.nearest import nearest
 
 
-def choose(given: str, ids: Sequence[str], *, why: str = "", fix: str = "") -> str:
+def choose(given: str, ids: Sequence[str], *, only_usable: bool = False) -> str:
     """The id that `given` means: itself, or the only one that begins with it.
 
-    `why` and `fix` replace what is said when none does, for lists that do not hold every model.
+    `only_usable` says that `ids` holds the models that can answer, and not every model there is.
     Raises Failure: usage when several begin with it, not found when none does.
     """
     if given in ids:
@@ -24,9 +24,18 @@ def choose(given: str, ids: Sequence[str], *, why: str = "", fix: str = "") -> s
             fix="type more of the id",
             exit_code=ExitCode.USAGE,
         )
+    near = nearest(given, ids)
+    if only_usable:
+        raise Failure(
+            f"there is no model {given!r} that can answer",
+            why=f"no id of a model with a usable file begins like that.{near}",
+            fix="`chatsafe list` shows all models, `chatsafe show MODEL` where one comes from, "
+            "`chatsafe doctor` what is wrong with a file",
+            exit_code=ExitCode.NOT_FOUND,
+        )
     raise Failure(
         f"there is no model {given!r}",
-        why=(why or "no id begins like that") + "." + nearest(given, ids),
-        fix=fix or "`chatsafe list` shows the models there are",
+        why=f"no id begins like that.{near}",
+        fix="`chatsafe list` shows the models there are",
         exit_code=ExitCode.NOT_FOUND,
     )

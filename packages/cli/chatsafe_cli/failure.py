@@ -17,9 +17,8 @@ from chatsafe_common.errors import (
 )
 from chatsafe_config.errors import ConfigError
 
-
 # Their messages go on with what to do, which the daemon knows better than this side.
-_SAY_WHAT_TO_DO = (ModelNotFound, Unavailable, WorkerDied)
+_SAY_WHAT_TO_DO = (ModelBusy, ModelLoadFailed, ModelNotFound, WorkerDied)
 
 
 class ExitCode(IntEnum):
@@ -77,6 +76,8 @@ def from_error(error: ChatSafeError | ConfigError) -> Failure:
     fix, exit_code = _advice(error)
     what, _, rest = error.message.partition(". ")
     what = f"{what if rest else what.removesuffix('.')} ({error.code})"
+    if isinstance(error, InvalidApiKey):
+        rest = ""  # how to send it is for those who write requests
     if rest and isinstance(error, _SAY_WHAT_TO_DO):
         return Failure(what, fix=rest, exit_code=exit_code)
     return Failure(what, why=rest, fix=fix, exit_code=exit_code)

@@ -26,7 +26,7 @@ from chatsafe_config.settings import Settings
 _ENGINE = "llama_cpp"
 _ENGINE_PACKAGE = "llama-cpp-python"
 _OLDEST_PYTHON = (3, 11)
-_SET_UP = "scripts/setup in a checkout, or: pip install chatsafe"
+_SET_UP = "scripts/setup in a checkout; elsewhere: install the wheels of ChatSafe again"
 # Weights, and then the context and working space, as a share of them.
 _MEMORY_FACTOR = 1.2
 
@@ -123,7 +123,10 @@ def check_models(settings: Settings, environ: Mapping[str, str]) -> Iterator[Fin
         num_files = sum(entry.is_available and entry.id != GUIDE_ID for entry in entries)
         yield ok("model directory", f"{folder}, {num_files} model files")
     else:
-        yield ok("model directory", f"{folder} does not exist yet; put GGUF files there")
+        yield ok(
+            "model directory",
+            f"does not exist yet; mkdir -p {quote(str(folder))}, and put GGUF files there",
+        )
     refused = {}
     for entry in entries:
         reason = _refusal(catalog, entry)

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 
@@ -49,9 +50,10 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """The console script."""
     # What was closed by whoever started us (`<&-`) is empty, or takes everything.
-    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    nothing = Path(os.devnull)
+    sys.stdin = sys.stdin or nothing.open(encoding="utf-8")
+    sys.stdout = sys.stdout or nothing.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nothing.open("w", encoding="utf-8")
     # A character that this terminal's encoding lacks must not end the program.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

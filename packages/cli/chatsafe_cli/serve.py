@@ -24,6 +24,6 @@ def serve(flags: tuple[str, ...]) -> None:
         raise Failure(
             "chatsafe-server is not installed",
             why="this environment holds the client only",
-            fix="pip install chatsafe-daemon, or scripts/start in a checkout",
+            fix="scripts/start in a checkout, or install the wheel of chatsafe-daemon too",
         )
     os.execv(program, [program, *flags])

@@ -31,13 +31,8 @@ class ChatSession:
 
     async def choose_model(self, given: str) -> str:
         """Switches to the model that `given` names or begins. Raises Failure."""
-        self.model = choose(
-            given,
-            [card.id for card in await self.backend.models()],
-            why="none of the models that can answer begins like that",
-            fix="`chatsafe list` shows all models, `chatsafe show MODEL` where one comes from, "
-            "`chatsafe doctor` what is wrong with a file",
-        )
+        ids = [card.id for card in await self.backend.models()]
+        self.model = choose(given, ids, only_usable=True)
         return self.model
 
     async def ask(self, text: str) -> AnswerFacts:

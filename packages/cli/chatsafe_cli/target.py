@@ -57,7 +57,9 @@ def connect(target: Target) -> Connection:
     except InvalidRequest as error:
         raise Failure(
             error.message,
-            fix="give an address like http://127.0.0.1:8081",
+            fix="correct CHATSAFE_API_KEY"
+            if error.param == "api_key"
+            else "give an address like http://127.0.0.1:8081",
             exit_code=ExitCode.USAGE,
         ) from error
 

@@ -32,7 +32,7 @@ class Connection:
     """An address to ask, as an async context manager.
 
     `url` may lack its scheme and may end in `/v1`. Raises InvalidRequest when it is no http(s)
-    address.
+    address, or `api_key` cannot be one.
     """
 
     def __init__(
@@ -44,6 +44,12 @@ class Connection:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._address = _parse(url)
+        if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise InvalidRequest(
+                "The access key holds a character that no key has: keys are visible ASCII, "
+                "without blanks.",
+                param="api_key",
+            )
         headers = {"accept-encoding": "identity"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"

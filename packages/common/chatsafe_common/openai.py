@@ -38,6 +38,7 @@ _UNSUPPORTED = (
     "chat_template_kwargs",
     "continue_final_message",
 )
+_OPTION_OBJECTS = ("audio", "web_search_options", "moderation")
 _DURATION = re.compile(r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -198,8 +199,11 @@ def _include_usage(fields: Fields, stream: bool, ignored: list[str]) -> bool:
 
 def _refuse_unsupported(fields: Fields) -> None:
     for name in _UNSUPPORTED:
-        # Empty or false asks for nothing: clients send such values for what they do not use.
-        if fields.raw(name) not in (None, False, "none", [], {}):
+        value = fields.raw(name)
+        # Empty or false asks for nothing: clients send such values for what they do not use. Where
+        # an object holds options, the empty one asks for the usual options.
+        is_empty = value == {} and name not in _OPTION_OBJECTS
+        if not is_empty and value not in (None, False, "none", []):
             raise unsupported(name)
     if fields.boolean("logprobs"):
         raise unsupported("logprobs")
@@ -207,7 +211,10 @@ def _refuse_unsupported(fields: Fields) -> None:
         raise fields.wrong_value("top_logprobs", 'top_logprobs needs "logprobs": true.')
     if fields.array("tools"):
         raise unsupported("tools")
-    if fields.raw("tool_choice") not in (None, "none", "auto"):
+    choice = fields.raw("tool_choice")
+    if not isinstance(choice, str | dict | None):
+        raise fields.wrong_type("tool_choice", "a string or an object")
+    if choice not in (None, "none", "auto"):
         raise fields.wrong_value("tool_choice", "tool_choice asks for a tool, and there are none.")
     if fields.boolean("store"):
         raise UnsupportedParameter(

@@ -58,7 +58,7 @@ class Catalog:
     ) -> None:
         """Raises ConfigError when `default_model` is neither known nor a file that is there, or
         `model_dir` is something else than a directory."""
-        if os.path.exists(model_dir) and not model_dir.is_dir():
+        if _is_other_than_directory(model_dir):
             raise ConfigError(
                 f"runtime.model_dir is {model_dir}, which is no directory. Name a directory."
             )
@@ -211,6 +211,13 @@ def _header_or_reason(path: Path) -> Header | str:
         return read_header(path)
     except GgufError as error:
         return str(error)
+
+
+def _is_other_than_directory(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:  # not there yet, or closed to us: `_scan` finds nothing then
+        return False
 
 
 def _look(spec: ModelSpec, path: Path) -> CatalogEntry:

@@ -40,7 +40,7 @@ class Server:
     api_key: str | None = option(
         None,
         "Key every caller must send as 'Authorization: Bearer KEY'. A flag is visible in the "
-        "process list: prefer this file (mode 0600) or the variable.",
+        "process list: prefer a settings file (mode 0600) or the variable.",
         kind="str",
         unset="no key is asked for on loopback",
         pattern=r"[!-~]{1,512}",

@@ -29,6 +29,7 @@ from chatsafe_common.errors import (
 )
 from chatsafe_local_api.app import Application
 from chatsafe_local_api.errors import error_reply
+from chatsafe_local_api.guard import one_host_needed
 from chatsafe_local_api.shutdown import Shutdown
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -134,6 +135,8 @@ class SlowClientProtocol(H11Protocol):
             refusal: ChatSafeError = RequestTooLarge(
                 f"The request's head is over {MAX_HEAD_BYTES} bytes."
             )
+        elif "Host: header" in str(error):  # h11 tells a missing and a second one by text alone
+            refusal = one_host_needed()
         else:
             refusal = InvalidRequest("This is not an HTTP request.")
         self._write_refusal(refusal)

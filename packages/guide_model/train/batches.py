@@ -103,6 +103,23 @@ class Encoder:
         return row
 
 
+def drill(encoder: Encoder, rng: Random) -> Row:
+    """A row of sums without questions, scored on the results only.
+
+    The table is 308 facts to remember; asked one by one inside chats each would come up too
+    rarely, and this takes half of the tokens.
+    """
+    t = encoder.tokenizer
+    row = Row(t.head("assistant"), [0.0] * len(t.head("assistant")), [], [])
+    for line in rng.sample(sums.table(), 6):
+        ids = t.fixed(sums.answer(*line))
+        asked = ids.index(t.fixed(" =")[0]) + 1
+        row.ids += [*ids, *t.tail(), *t.head("assistant")]
+        row.weights += [0.0] * asked + [1.0] * (len(ids) - asked)
+        row.weights += [1.0] + [0.0] * (len(row.ids) - len(row.weights) - 1)
+    return row
+
+
 def width(length: int) -> int:
     """The padded length of a row.
 
@@ -129,7 +146,9 @@ def collate(rows: list[Row], pad: int, length: int) -> Batch:
             positions[n, place:] += gap
         places += [(n, place, intent) for place, intent in row.answers]
     positions.clamp_(max=2047)
-    at = torch.tensor(places)
+    at = torch.tensor(places or [(0, 0, 0)])
+    if not places:  # a batch of sums only: nothing for the intent head
+        at = at[:0]
     return Batch(ids, positions, targets, weights, at[:, 0], at[:, 1], at[:, 2])
 
 
@@ -146,6 +165,13 @@ def long_chat(loaded: corpus.Corpus, rng: Random) -> corpus.Chat:
     return corpus.Chat("", (corpus.Turn(text, turn.intent, turn.answer),))
 
 
+def _row(encoder: Encoder, rng: Random, user_weight: float, whole: float) -> Row:
+    draw = long_chat if rng.random() < 0.005 else corpus.draw
+    # guessing the words of questions teaches some English; a third of the rows is enough
+    user_weight = user_weight if rng.random() < 0.3 else 0.0
+    return encoder.row(draw(encoder.corpus, rng), rng, user_weight, whole)
+
+
 def batches(
     encoder: Encoder, seed: int, start: int, tokens: int, user_weight: float, whole: float
 ) -> Iterator[tuple[int, Batch]]:
@@ -155,9 +181,8 @@ def batches(
     while True:
         rng = Random(f"{seed}:{number}")
         number += 1
-        chat = (long_chat if rng.random() < 0.005 else corpus.draw)(encoder.corpus, rng)
-        # guessing the words of questions teaches some English; a third of the rows is enough
-        row = encoder.row(chat, rng, user_weight if rng.random() < 0.3 else 0.0, whole)
+        is_drill = rng.random() < 0.06
+        row = drill(encoder, rng) if is_drill else _row(encoder, rng, user_weight, whole)
         length = width(len(row.ids) - 1)
         if length > 1200:
             continue

@@ -239,8 +239,8 @@ def off_topic(corpus: Corpus, rng: Random) -> str:
 
 
 def known_turn(corpus: Corpus, rng: Random) -> Turn:
-    """A question with an answer of its own: an intent or, one time in eight, a small sum."""
-    if rng.random() < 0.12:
+    """A question with an answer of its own: an intent or, one time in six, a small sum."""
+    if rng.random() < 0.16:
         question, answer = sums.draw(rng)
         if not answer:
             return Turn(question, FEW_SUMS, corpus.intents[FEW_SUMS].answer)

@@ -60,8 +60,8 @@ def loss_of(model: Guide, batch: batches.Batch, head_weight: float) -> tuple[Ten
     words = (each * weights).sum() / weights.sum()
     places = batch.answer_row * batch.ids.shape[1] + batch.answer_place
     named = model.intent_head(hidden.index_select(0, places))
-    intent = F.cross_entropy(named.float(), batch.answer_intent)
-    return words + head_weight * intent, words.detach()
+    intent = F.cross_entropy(named.float(), batch.answer_intent, reduction="sum")
+    return words + head_weight * intent / max(1, len(places)), words.detach()
 
 
 def save(path: Path, model: Guide, average: Guide, state: State, names: list[str]) -> None:

@@ -59,6 +59,8 @@ class Boundary:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
+        if scope["client"] is None or scope["server"] is None:
+            return  # reset before its addresses could be asked for: there is nobody to answer
         facts = RequestFacts(_request_id(scope["headers"]))
         scope[_SCOPE_KEY] = facts
         # Starlette's router raises on a wrong method, instead of answering in its own form, when

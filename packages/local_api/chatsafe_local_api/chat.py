@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ from chatsafe_local_api.streaming import SseReply
 # A body of 64 KiB parses within 30 ms; larger ones do so beside the event loop.
 INLINE_BODY_BYTES = 64 * 1024
 _MAX_IGNORED_NAMES = 32
+_MAX_NAME_CHARS = 64
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 _SEED_MASK = 2**63 - 1
 
 _logger = logging.getLogger("chatsafe.api")
@@ -231,13 +234,9 @@ def _prefers_stream(headers: Headers, default: bool) -> bool:
 
 def _header_text(names: Sequence[str]) -> bytes:
     """Names of fields as a header value: a stranger chose them, so only plain ones are kept."""
-    kept = [
-        "".join(
-            char if char.isascii() and (char.isalnum() or char in "_-.[]") else "?" for char in name
-        )[:64]
-        for name in dict.fromkeys(names)
-    ]
-    return ",".join(kept[:_MAX_IGNORED_NAMES]).encode()
+    # Cut first: a name may be as long as the body.
+    kept = list(dict.fromkeys(names))[:_MAX_IGNORED_NAMES]
+    return ",".join(_NOT_PLAIN.sub("?", name[:_MAX_NAME_CHARS]) for name in kept).encode()
 
 
 def _fingerprint(card: ModelCard, version: str) -> str:

@@ -71,7 +71,7 @@ class Guard:
     def _check_host(self, scope: Scope) -> str:
         given = [value for name, value in scope["headers"] if name == b"host"]
         if len(given) != 1:
-            raise ForbiddenHost("A request needs exactly one Host header.")
+            raise one_host_needed()
         host: str = given[0].decode("latin-1").lower()
         address, port = scope["server"]
         own = [*_LOOPBACK_NAMES, f"[{address}]" if ":" in address else address]
@@ -148,6 +148,11 @@ async def read_body(receive: Receive) -> bytes:
         pieces.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(pieces)
+
+
+def one_host_needed() -> ForbiddenHost:
+    """The refusal of a request that names no host, or more than one."""
+    return ForbiddenHost("A request needs exactly one Host header.")
 
 
 def _check_head_size(scope: Scope) -> None:
