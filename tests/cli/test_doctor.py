@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Chatsafe, ScriptedDaemon
+from tests.config.gguf_writer import good_draft
 from tests.support.canned_server import CannedServer
 from tests.support.http_server import serving, unused_url
 
@@ -187,7 +188,7 @@ def test_little_memory(
     chatsafe: Chatsafe, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = model_dir / "guide.gguf"
-    guide.write_bytes(b"\0" * 4096)
+    guide.write_bytes(good_draft().encode())
     monkeypatch.setattr(machine_checks, "guide_path", lambda: guide)
     monkeypatch.setattr(machine_checks, "_refusal", lambda catalog, entry: "")
     monkeypatch.setattr(machine_checks, "available_memory", lambda: 1024)

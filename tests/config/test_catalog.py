@@ -111,6 +111,16 @@ def test_a_found_file_does_not_choose_its_own_memory(models: Path) -> None:
     assert entry.spec.context_window == MAX_FOUND_CONTEXT
 
 
+def test_half_a_default_model_does_not_silence_the_guide(models: Path, guide: Path) -> None:
+    good = good_draft().encode()
+    file = models / f"{DEFAULT_ID}.gguf"
+    file.write_bytes(good[:200])
+    catalog = Catalog(default_registry(), models, guide)
+    assert catalog.default().id == GUIDE_ID
+    file.write_bytes(good)
+    assert catalog.default().id == DEFAULT_ID
+
+
 def test_resolving_names(models: Path, guide: Path) -> None:
     catalog = Catalog(default_registry(), models, guide)
     assert catalog.resolve("").id == GUIDE_ID
@@ -119,7 +129,7 @@ def test_resolving_names(models: Path, guide: Path) -> None:
         catalog.resolve("qwen2.5-0.5b-instruct")
     assert QWEN_ID in refused.value.message
     assert refused.value.param == "model"
-    assert refused.value.details["available"] == ids(catalog)
+    assert refused.value.details["available"] == available(catalog)
     with pytest.raises(ModelNotFound) as refused:
         catalog.resolve("x" * 100_000)
     assert len(refused.value.message) < 400

@@ -97,7 +97,7 @@ def test_a_default_model_without_its_file_is_said_at_the_start(
     settings = with_values(models__default_model="llama-3.2-3b-instruct-q4_k_m")
     with caplog.at_level(logging.WARNING):
         compose(settings, environ(tmp_path), "1.0")
-    assert "llama-3.2-3b-instruct-q4_k_m has no file" in caplog.text
+    assert "llama-3.2-3b-instruct-q4_k_m has no sound file" in caplog.text
 
 
 def test_an_unknown_default_model_is_a_configuration_error(tmp_path: Path) -> None:

@@ -135,11 +135,13 @@ def test_refused_header_names_the_reason_and_no_path(tmp_path: Path) -> None:
             file = tmp_path / "models" / "first.gguf"
             file.write_bytes(file.read_bytes()[:60])
             with pytest.raises(ModelLoadFailed) as caught:
-                await ask(backend, "say x")
+                await ask(backend, chat("say x", "first"))
             assert "refused" in caught.value.message
             assert str(tmp_path) not in caught.value.message
             (status,) = backend.status()
             assert (status.state, status.process_id) == ("failed", None)
+            file.unlink()
+            assert backend.status() == []
             assert await ask(backend, chat("say still here", "second")) == "stillhere"
 
     asyncio.run(run())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chatsafe_cli.failure import ExitCode, Failure
-from chatsafe_config.nearest import nearest
+from chatsafe_common.nearest import nearest
 
 
 def choose(given: str, ids: Sequence[str], *, only_usable: bool = False) -> str:

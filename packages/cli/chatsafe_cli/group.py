@@ -13,8 +13,8 @@ from click.shell_completion import CompletionItem
 from chatsafe_cli.failure import ExitCode, Failure, from_error
 from chatsafe_cli.render import show_failure
 from chatsafe_common.errors import ChatSafeError
+from chatsafe_common.nearest import nearest
 from chatsafe_config.errors import ConfigError
-from chatsafe_config.nearest import nearest
 
 
 @dataclass(frozen=True, slots=True)

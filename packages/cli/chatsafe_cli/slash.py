@@ -15,7 +15,7 @@ from chatsafe_cli.private_files import (
 from chatsafe_cli.render import note, size
 from chatsafe_cli.sampling_options import UNSET, chosen_options, set_option
 from chatsafe_cli.session import ChatSession
-from chatsafe_config.nearest import nearest
+from chatsafe_common.nearest import nearest
 
 # Roughly what a token of English text holds; for a warning, not for a decision.
 _CHARS_PER_TOKEN = 4

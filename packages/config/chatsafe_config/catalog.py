@@ -14,9 +14,9 @@ from threading import Lock
 import msgspec
 
 from chatsafe_common.errors import ModelNotFound
+from chatsafe_common.nearest import near_names, nearest
 from chatsafe_config.errors import ConfigError, GgufError
 from chatsafe_config.gguf import Header, read_header
-from chatsafe_config.nearest import near_names, nearest
 from chatsafe_config.registry import ModelSpec, Registry
 from chatsafe_config.template_spec import GGUF_TEMPLATE
 
@@ -106,8 +106,8 @@ class Catalog:
         for entry in entries:
             if entry.id == name:
                 return entry
-        ids = [entry.id for entry in entries]
-        near = near_names(name, ids)
+        near = near_names(name, [entry.id for entry in entries])
+        ids = [entry.id for entry in entries if entry.is_available]
         hint = f"Did you mean {' or '.join(near)}?" if near else "`chatsafe list` shows all models."
         raise ModelNotFound(
             f"Model not found: {name[:200]!r}. {hint}", param="model", details={"available": ids}
@@ -195,15 +195,24 @@ class Catalog:
         return entry if is_inside else _refused(entry, "it lies outside the model directory")
 
     def _choose_default(self, known: list[CatalogEntry], found: list[CatalogEntry]) -> CatalogEntry:
-        """The first that is there of: the configured one, the registry's default, the registry's
-        others, files found, the guide."""
+        """The first that is there and sound of: the configured one, the registry's default, the
+        registry's others, files found, the guide. Half a download must not silence the guide."""
         by_id = {entry.id: entry for entry in [*known, *found]}
         ordered = [by_id[self._default_model]] if self._default_model in by_id else []
         ordered.append(by_id[self.registry.default().id])
         ordered += [entry for entry in known if entry.id != GUIDE_ID]
         ordered += found
         ordered += [entry for entry in known if entry.id == GUIDE_ID]
-        return next((entry for entry in ordered if entry.is_available), ordered[0])
+        return next((entry for entry in ordered if self._is_sound(entry)), ordered[0])
+
+    def _is_sound(self, entry: CatalogEntry) -> bool:
+        """Whether the file is there and its header is in order."""
+        if entry.is_available and entry.header is None:
+            try:
+                self.header(entry)
+            except GgufError:
+                return False
+        return entry.is_available
 
 
 def _header_or_reason(path: Path) -> Header | str:

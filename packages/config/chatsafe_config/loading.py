@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatsafe_common.nearest import nearest
 from chatsafe_config.config_file import read_config_file
 from chatsafe_config.errors import ConfigError
-from chatsafe_config.nearest import nearest
 from chatsafe_config.option import Option, variable
 from chatsafe_config.paths import user_config_file
 from chatsafe_config.settings import SECTIONS, Settings, options

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from chatsafe_common.chat import Sampling
+from chatsafe_common.nearest import nearest
 from chatsafe_config.entry import Entry
 from chatsafe_config.errors import ConfigError
-from chatsafe_config.nearest import nearest
 from chatsafe_config.template_spec import GGUF_TEMPLATE, TemplateSpec
 
 VERSION = "1.0"

@@ -56,7 +56,7 @@ def _catalog(settings: Settings, environ: Mapping[str, str]) -> Catalog:
     default = catalog.default()
     if chosen.default_model is not None and default.id != chosen.default_model:
         _logger.warning(
-            "models.default_model %s has no file in the model directory; %s answers until it has",
+            "models.default_model %s has no sound file; %s answers until it has",
             chosen.default_model,
             default.id,
         )

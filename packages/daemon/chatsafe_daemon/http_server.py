@@ -5,6 +5,7 @@ up on a client that does not read its answer. Sockets are bound by the caller.
 """
 
 import asyncio
+import logging
 import socket
 import sys
 import uuid
@@ -31,6 +32,8 @@ from chatsafe_local_api.app import Application
 from chatsafe_local_api.errors import error_reply
 from chatsafe_local_api.guard import one_host_needed
 from chatsafe_local_api.shutdown import Shutdown
+
+_logger = logging.getLogger("chatsafe.daemon")
 
 MAX_HEAD_BYTES = 16 * 1024
 # What the body has beyond its own deadline, so that the API can still say "408" itself.
@@ -270,6 +273,12 @@ class HttpServer:
             server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
+        if num_running := len(self._state.tasks):
+            _logger.info(
+                "stopping: %d answers still run, at most %g s; a second signal ends them at once",
+                num_running,
+                self._limits.shutdown_grace_s,
+            )
         with self._shutdown.on_cut(self._state.note_change):
             await self._state.wait_until_closed(
                 self._limits.shutdown_grace_s, lambda: self._shutdown.is_cut

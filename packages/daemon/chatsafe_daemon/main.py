@@ -6,13 +6,15 @@ line is wrong.
 
 import argparse
 import asyncio
+import contextlib
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
+from chatsafe_common.nearest import nearest
 from chatsafe_config.command_line import add_arguments, overrides
 from chatsafe_config.errors import ConfigError
 from chatsafe_config.loading import is_loopback, load_settings
@@ -55,31 +57,49 @@ def _run(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
             listeners,
             daemon.limits,
             daemon.shutdown,
-            lambda: _greet(listeners[0], settings),
+            lambda: _greet(_greeting(url_of(listeners[0]), settings)),
         )
     )
     return 0
 
 
-def _greet(listener: socket.socket, settings: Settings) -> None:
+def _greet(lines: Sequence[str]) -> None:
+    # Nobody may be there to read it: a closed or full output is no reason not to serve.
+    with contextlib.suppress(OSError):
+        print("\n".join(lines), flush=True)
+
+
+def _greeting(url: str, settings: Settings) -> list[str]:
     """Where the daemon is, one command to try it, one to point other programs at it."""
-    url = url_of(listener)
     has_key = settings.server.api_key is not None
     key = """ -H "authorization: Bearer $CHATSAFE_API_KEY\"""" if has_key else ""
     promise = "nothing you type leaves this computer"
     if not is_loopback(settings.server.host):
         promise = "other computers may ask it; what they type crosses the network in the clear"
-    print(f"ChatSafe listens on {url} - {promise}. Ctrl-C stops it.")
-    print(
-        f"curl -s {url}/v1/chat/completions -H 'content-type: application/json'{key} "
-        f"-d '{_QUESTION}'"
-    )
     name = '"$CHATSAFE_API_KEY"' if has_key else "any"
-    print(f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={name}", flush=True)
+    lines = [
+        f"ChatSafe listens on {url} - {promise}. Ctrl-C stops it.",
+        f"curl -s {url}/v1/chat/completions -H 'content-type: application/json'{key} "
+        f"-d '{_QUESTION}'",
+        f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={name}",
+    ]
+    if has_key:
+        lines.append("CHATSAFE_API_KEY stands for your server.api_key: set it in that shell.")
+    return lines
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names the flag that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        if (unknown := message.partition("unrecognized arguments: ")[2]).startswith("--"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            message += "." + nearest(unknown.split("=")[0].split()[0], flags)
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="chatsafe-server",
         description="The ChatSafe daemon: answers chats on this machine, over HTTP.",
         allow_abbrev=False,

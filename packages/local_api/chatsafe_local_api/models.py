@@ -9,6 +9,7 @@ from chatsafe_common.backend import Backend, ModelHost
 from chatsafe_common.chat import ModelCard
 from chatsafe_common.errors import ModelNotFound
 from chatsafe_common.fields import as_fields
+from chatsafe_common.nearest import nearest
 from chatsafe_common.openai_result import model_json
 from chatsafe_local_api.guard import read_body
 from chatsafe_local_api.keys import Keys
@@ -45,10 +46,12 @@ class Models:
         for card in cards:
             if card.id == wanted:
                 return json_response(model_json(card))
+        ids = [card.id for card in cards if card.available]
         raise ModelNotFound(
-            "Model not found. GET /v1/models lists the models of this machine.",
+            f"Model not found.{nearest(wanted, ids)} GET /v1/models lists the models of this "
+            "machine.",
             param="model",
-            details={"available": [card.id for card in cards if card.available]},
+            details={"available": ids},
         )
 
     async def load(self, request: Request) -> Response:

@@ -101,12 +101,13 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """A sequence ended badly. `code` is a `chatsafe_common.errors` code."""
+    """A sequence ended badly. `code` is a `chatsafe_common.errors` code; `param` the field."""
 
     seq: int
     code: str
     message: str
     prompt_tokens: int = 0
+    param: str | None = None
 
 
 SequenceEvent = Admitted | Delta | Done | Refused

@@ -84,7 +84,7 @@ def refusal(refused: Refused, context_window: int, retry_after_s: float) -> Chat
         return ContextLengthExceeded(refused.prompt_tokens, context_window)
     kind = _kinds(ChatSafeError).get(refused.code, InternalError)
     come_back = retry_after_s if issubclass(kind, Unavailable) else None
-    return kind(refused.message[:MAX_REASON_CHARS], retry_after_s=come_back)
+    return kind(refused.message[:MAX_REASON_CHARS], param=refused.param, retry_after_s=come_back)
 
 
 def _kinds(base: type[ChatSafeError]) -> dict[str, type[ChatSafeError]]:

@@ -128,6 +128,7 @@ class Pool:
                 case "absent":
                     if self._is_closed:
                         raise _leaving()
+                    resident.forgive_another_file()
                     if resident.has_given_up and resident.failure is not None:
                         raise resident.failure.with_traceback(None)
                     self._start(resident, load)
@@ -172,6 +173,8 @@ class Pool:
     def status(self) -> list[ModelStatus]:
         """Every model that is in memory, on its way there, or could not get there."""
         now = asyncio.get_running_loop().time()
+        for resident in self._residents.values():
+            resident.forgive_another_file()
         return [
             resident.status(now)
             for resident in self._residents.values()
@@ -234,7 +237,7 @@ class Pool:
                     facts = {"model": resident.id, "duration_ms": duration_ms}
                     _logger.info("model_ready", extra=facts)
                     resident.phase = "ready"
-                    resident.failure = None
+                    resident.failure = resident.failed_file = None
                     # What a worker says is checked: it has read a file that may be hostile.
                     num_slots = min(max(1, resident.facts.max_parallel), load.max_parallel)
                     resident.admission.max_parallel = num_slots
@@ -247,26 +250,27 @@ class Pool:
                     resident.phase = "closing"
         except ChatSafeError as error:
             resident.outcome = error
-            self._note_failure(resident, error)
+            self._note_failure(resident, error, load.path)
         except Exception:
             # A task group would take the whole daemon down with one model.
             _logger.exception("model_task_failed", extra={"model": resident.id})
             resident.outcome = InternalError("The model could not be served. See the log.")
 
-    def _note_failure(self, resident: Resident, error: ChatSafeError) -> None:
+    def _note_failure(self, resident: Resident, error: ChatSafeError, path: str) -> None:
         _logger.warning("model_failed", extra={"model": resident.id, "code": error.code})
         has_loaded = resident.loaded.done()
         now = asyncio.get_running_loop().time()
         # Without a process nothing crashed: a refused file costs little to refuse again.
         if resident.worker is not None and resident.restarts.crashed(now):
             resident.has_given_up = True
-            resident.failure = ModelLoadFailed(
+            given_up = ModelLoadFailed(
                 f"This model failed {MAX_CRASHES} times within {WINDOW_S / 60:g} minutes, so it "
                 f"is not started again by itself. Its last failure: {error.message} To try "
                 f"anyway, run `chatsafe stop {resident.id}` and ask again."
             )
+            resident.fail(given_up, path)
         elif not has_loaded:
-            resident.failure = error
+            resident.fail(error, path)
 
     def _settle(self, resident: Resident) -> None:
         """The end of a life: its process is reaped; whoever waited for it learns how it went."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from chatsafe_common.backend import ModelStatus
@@ -11,6 +12,26 @@ from chatsafe_runtime.channel import Ready
 from chatsafe_runtime.memory import resident_bytes
 from chatsafe_runtime.restarts import Restarts
 from chatsafe_runtime.supervisor import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """Tells a file from its successor of the same name."""
+
+    path: str
+    facts: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, path: str) -> "FileStamp":
+        try:
+            found = Path(path).stat()
+        except OSError:
+            return cls(path, None)
+        return cls(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+    @property
+    def is_current(self) -> bool:
+        return self.facts is not None and FileStamp.of(self.path) == self
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +50,7 @@ class Resident:
     facts: Ready | None = None
     outcome: ChatSafeError | None = None  # why the current life ended
     failure: ChatSafeError | None = None  # why the model could not get into memory
+    failed_file: FileStamp | None = None  # which file that was
     has_given_up: bool = False
     weights_bytes: int = 0
     needed_bytes: int = 0
@@ -44,10 +66,19 @@ class Resident:
             self.expiry.cancel()
             self.expiry = None
 
+    def fail(self, failure: ChatSafeError, path: str) -> None:
+        self.failure = failure
+        self.failed_file = FileStamp.of(path)
+
+    def forgive_another_file(self) -> None:
+        """Forget what failed when the file is gone or was replaced since."""
+        if self.failed_file is not None and not self.failed_file.is_current:
+            self.forgive()
+
     def forgive(self) -> None:
         """Forget what failed so far: somebody asked for another try."""
         self.restarts.reset()
-        self.failure = None
+        self.failure = self.failed_file = None
         self.has_given_up = False
 
     def status(self, now: float) -> ModelStatus:

@@ -153,13 +153,13 @@ class Loop:
                 Refused(frame.seq, ContextLengthExceeded.code, message, error.num_tokens)
             )
         except UnknownToken as error:
-            self._items.append(Refused(frame.seq, InvalidRequest.code, str(error)))
+            self._refuse_submit(frame, str(error), "logit_bias")
         except TemplateRefused as error:
             reason = f"The model's chat template refuses these messages: {error}"
-            self._items.append(Refused(frame.seq, InvalidRequest.code, reason))
+            self._refuse_submit(frame, reason, "messages")
         except TemplateFailed as error:
             reason = f"The model's chat template cannot render these messages: {error}."
-            self._items.append(Refused(frame.seq, InvalidRequest.code, reason))
+            self._refuse_submit(frame, reason, "messages")
         except Exception as error:
             self._items.append(_broke(frame.seq, error))
         else:
@@ -306,6 +306,9 @@ class Loop:
             )
         )
         self._drop(sequence)
+
+    def _refuse_submit(self, frame: Submit, message: str, param: str) -> None:
+        self._items.append(Refused(frame.seq, InvalidRequest.code, message, param=param))
 
     def _refuse(self, sequence: _Sequence, code: str, message: str) -> None:
         self._items.append(Refused(sequence.seq, code, message, sequence.num_prompt))
