@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.support.daemon import DaemonProcess, running_daemon
+from tests.support.guide import endless_chat
 
 from chatsafe_common.chat import Sampling
 from chatsafe_common.errors import QueueFull, RateLimitExceeded
@@ -54,10 +55,12 @@ def test_u2_a_slot_is_held_while_a_stream_runs_and_free_after_it(tmp_path: Path)
     flags = ("--api-key", "k" * 32, "--max-concurrent-per-ip", "1")
     with running_daemon(tmp_path / "home", *flags) as daemon:
         daemon.client.headers["authorization"] = "Bearer " + "k" * 32
-        body = {"messages": [{"role": "user", "content": "Tell me a story."}], "stream": True}
-        with daemon.client.stream("POST", "/v1/chat/completions", json=body) as reply:
-            next(reply.iter_lines())
+        with daemon.client.stream("POST", "/v1/chat/completions", json=endless_chat()) as reply:
+            lines = reply.iter_lines()  # held: when it goes, so does the connection
+            assert next(lines)
             assert daemon.chat("Hi").status_code == 429
+        while daemon.client.get("/metrics").json()["active_requests"]:
+            """The daemon has yet to see that we left."""
         assert daemon.chat("Hi", temperature=9).status_code == 400
         assert daemon.chat("Hi").status_code == 200
 

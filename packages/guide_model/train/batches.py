@@ -16,6 +16,8 @@ import torch
 from tokenizer import GuideTokenizer
 from torch import Tensor
 
+DECIDING = 3.0  # weight of the tokens in which an answer differs from all others
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -94,7 +96,9 @@ class Encoder:
             answer = t.fixed(turn.answer)
             length = self.deciding[turn.intent] + rng.randrange(2, 5)
             is_whole = length >= len(answer) or rng.random() < (whole if last else 0.5)
-            add(answer if is_whole else answer[:length], 1.0)
+            decided = self.deciding[turn.intent]
+            add(answer[:decided], DECIDING)
+            add(answer[decided:] if is_whole else answer[decided:length], 1.0)
             if last and is_whole:
                 add([t.im_end], 1.0)
             elif not last:

@@ -79,7 +79,7 @@ def answer(left: int, sign: str, right: int, result: int) -> str:
 
 def draw(rng: Random) -> tuple[str, str]:
     """A question and its answer; the answer is empty for a sum outside the table."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         return _outside(rng), ""
     left, sign, right, result = rng.choice(_TABLE)
     return ask(str(left), sign, str(right), rng), answer(left, sign, right, result)
@@ -87,7 +87,7 @@ def draw(rng: Random) -> tuple[str, str]:
 
 def ask(left: str, sign: str, right: str, rng: Random) -> str:
     """One way to ask for a sum, in digits or in words."""
-    if rng.random() < 0.25 and left.isdigit() and right.isdigit():
+    if rng.random() < 0.35 and left.isdigit() and right.isdigit():
         left = WORDS[int(left)] if int(left) < 11 else left
         right = WORDS[int(right)] if int(right) < 11 else right
     if sign in _NAMED and rng.random() < 0.2:
@@ -130,6 +130,9 @@ def _outside(rng: Random) -> str:
             f"convert {big} to binary",
             f"{rng.randrange(0, 5)} - {rng.randrange(6, 11)}",
             f"factorial of {small}",
+            f"solve x^2 + {small}x - {rng.randrange(1, 10)} = 0",
+            f"{rng.randrange(2, 9)}x + {rng.randrange(1, 9)} = {big}, what is x",
+            f"help me with {rng.randrange(2, 9)}x - {rng.randrange(1, 9)} = {rng.randrange(1, 9)}",
             "can you do arithmetic",
             "are you good at math",
         )
