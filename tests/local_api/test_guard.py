@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
-from tests.support.asgi import ADMIN_KEY, PORT, Api, Client, Reply, scope
+from tests.support.asgi import ADMIN_KEY, PORT, Api, Client, Gate, Reply, scope
+
+from chatsafe_common.testing import ScriptedBackend
 
 PATHS = ["/healthz", "/v1/models", "/metrics", "/v1/chat/completions", "/nothing", "/version"]
 JSON = ("content-type", "application/json")
@@ -187,6 +189,22 @@ def test_declared_and_real_size_are_limited() -> None:
 
     assert code(asyncio.run(chunked())) == (413, "request_too_large")
     assert api.backend.requests == []
+
+
+def test_the_bodies_of_all_open_requests_are_limited_together() -> None:
+    async def main() -> None:
+        gate = Gate()
+        api = Api(ScriptedBackend(gate=gate), max_body_bytes=1000)
+        large = "x" * 800
+        async with asyncio.TaskGroup() as tasks:
+            open_chats = [tasks.create_task(api.chat(user=large)) for _ in range(4)]
+            await gate.has_seen(4)
+            assert code(await api.chat(user=large)) == (503, "service_unavailable")
+            gate.set()
+        assert [chat.result().status for chat in open_chats] == [200] * 4
+        assert (await api.chat(user=large)).status == 200
+
+    asyncio.run(main())
 
 
 def test_a_slow_body_is_given_up() -> None:

@@ -6,6 +6,7 @@ type, size and time of the body. Every refusal is made before the body is read.
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +15,7 @@ from chatsafe_common.errors import (
     ForbiddenOrigin,
     RequestTimeout,
     RequestTooLarge,
+    Unavailable,
     UnsupportedMediaType,
 )
 from chatsafe_local_api.boundary import ClientLeft, request_facts
@@ -23,6 +25,8 @@ from chatsafe_local_api.options import ApiOptions
 # The parser bounds a head that arrives in pieces, not one that arrives at once.
 MAX_HEAD_BYTES = 16 * 1024
 PREFLIGHT_AGE_S = 600
+# So many bodies of the largest size may be held at once; many connections must not add up.
+_MAX_LARGEST_BODIES = 4
 
 _OPEN_PATHS = ("/healthz", "/health")
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -42,6 +46,7 @@ class Guard:
         self._hosts = frozenset(name.lower() for name in options.allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in options.allowed_origins)
         self._max_body_bytes = options.max_body_bytes
+        self._bodies = _AllBodies(_MAX_LARGEST_BODIES * options.max_body_bytes)
         self._body_timeout_s = options.body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,8 +70,11 @@ class Guard:
         if scope["method"] not in _READING_METHODS:
             _check_media_type(headers)
         self._check_length(headers)
-        body = _BoundedBody(receive, self._max_body_bytes, self._body_timeout_s)
-        await self._app(scope, body.receive, send)
+        body = _BoundedBody(receive, self._bodies, self._max_body_bytes, self._body_timeout_s)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            self._bodies.num_bytes -= body.num_bytes
 
     def _check_host(self, scope: Scope) -> str:
         given = [value for name, value in scope["headers"] if name == b"host"]
@@ -110,15 +118,26 @@ class Guard:
                 raise _too_large(self._max_body_bytes)
 
 
+@dataclass(slots=True)
+class _AllBodies:
+    """What the bodies of all open requests hold together."""
+
+    max_bytes: int
+    num_bytes: int = 0
+
+
 class _BoundedBody:
     """The `receive` of a request whose body has a size and a time limit."""
 
-    def __init__(self, receive: Receive, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self, receive: Receive, all_bodies: _AllBodies, max_bytes: int, timeout_s: float
+    ) -> None:
+        self.num_bytes = 0
+        self._all_bodies = all_bodies
         self._receive = receive
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._deadline = asyncio.get_running_loop().time() + timeout_s
-        self._num_bytes = 0
         self._is_complete = False
 
     async def receive(self) -> Message:
@@ -131,9 +150,15 @@ class _BoundedBody:
             raise RequestTimeout(
                 f"The body did not arrive within {self._timeout_s:g} s. Send it faster."
             ) from None
-        self._num_bytes += len(message.get("body", b""))
-        if self._num_bytes > self._max_bytes:
+        num_bytes = len(message.get("body", b""))
+        self.num_bytes += num_bytes
+        self._all_bodies.num_bytes += num_bytes
+        if self.num_bytes > self._max_bytes:
             raise _too_large(self._max_bytes)
+        if self._all_bodies.num_bytes > self._all_bodies.max_bytes:
+            raise Unavailable(
+                "Too many large requests are open. Try again in a second.", retry_after_s=1
+            )
         self._is_complete = not message.get("more_body", False)
         return message
 
