@@ -261,7 +261,7 @@ def draw_turn(corpus: Corpus, rng: Random) -> Turn:
     roll = rng.random()
     if roll < 0.01:
         return Turn(augment.junk(rng), FALLBACK, fallback)
-    if roll < 0.33:
+    if roll < 0.37:
         text = off_topic(corpus, rng)
         text = augment.restyle(augment.reword(text, {}, rng), rng)
         return Turn(text, FALLBACK, fallback)

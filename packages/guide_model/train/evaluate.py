@@ -13,14 +13,17 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
+import augment
 import corpus
 from batches import answers_of
 from facts import complaints
 
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "chatsafe_guide_model" / "evaluation.md"
-Answer = Callable[[str], tuple[str, int, float]]  # question -> text, tokens, seconds
+Message = dict[str, str]
+Answer = Callable[[list[Message]], tuple[str, int, float]]  # messages -> text, tokens, seconds
 
 
 @dataclass(slots=True)
@@ -83,16 +86,34 @@ def llama_answerer(path: Path) -> tuple[Answer, float]:
     llama = Llama(str(path), n_ctx=2048, verbose=False, n_threads=2)
     loading = time.monotonic() - began
 
-    def answer(question: str) -> tuple[str, int, float]:
+    def answer(messages: list[Message]) -> tuple[str, int, float]:
         began = time.monotonic()
-        reply = llama.create_chat_completion(
-            [{"role": "user", "content": question}], temperature=0.0, max_tokens=160
-        )
+        reply = llama.create_chat_completion(messages, temperature=0.0, max_tokens=160)
         took = time.monotonic() - began
         text = reply["choices"][0]["message"]["content"]
         return text, reply["usage"]["completion_tokens"], took
 
     return answer, loading
+
+
+def disturbed(question: str, loaded: corpus.Corpus, rng: Random) -> dict[str, list[Message]]:
+    """The same question in the company of things that must not change the answer."""
+    asked = {"role": "user", "content": question}
+    earlier = corpus.draw_turn(loaded, rng)
+    before = [
+        {"role": "user", "content": earlier.user},
+        {"role": "assistant", "content": earlier.answer},
+    ]
+    buried = augment.with_junk(question, rng)
+    return {
+        "with an earlier turn": [*before, asked],
+        "with a system prompt": [
+            {"role": "system", "content": augment.system_prompt(rng)},
+            asked,
+        ],
+        "in capital letters": [{"role": "user", "content": question.upper()}],
+        "among pasted junk": [{"role": "user", "content": buried}],
+    }
 
 
 def main() -> None:
@@ -101,6 +122,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--heldout", type=Path, default=HERE / "heldout")
     parser.add_argument("--out", type=Path, default=REPORT)
+    parser.add_argument("--stress", action="store_true", help="also ask in disturbed ways")
     parser.add_argument("--quiet", action="store_true", help="do not print the misses")
     arguments = parser.parse_args()
     loaded = corpus.load()
@@ -114,7 +136,7 @@ def main() -> None:
     babble = verbatim = tokens = 0
     seconds = 0.0
     for question in read_questions(arguments.heldout):
-        text, count, took = answer(question.text)
+        text, count, took = answer([{"role": "user", "content": question.text}])
         tokens, seconds = tokens + count, seconds + took
         asked[question.category] += 1
         right[question.category] += (ok := is_right(question, text, fallback))
@@ -125,6 +147,12 @@ def main() -> None:
             print(f"{question.category}: {question.text!r} -> {said}")
         if odd:
             print(f"  gibberish {odd}: {text!r}")
+    stress: dict[str, list[int]] = defaultdict(list)
+    rng = Random("stress")
+    for question in read_questions(arguments.heldout) if arguments.stress else ():
+        for name, messages in disturbed(question.text, loaded, rng).items():
+            text, _, _ = answer(messages)
+            stress[name].append(is_right(question, text, fallback))
     size = arguments.model.stat().st_size / 1e6
     total = sum(asked.values())
     off = asked.pop("offtopic", 0)
@@ -138,6 +166,10 @@ def main() -> None:
         f"**{sum(right.values()) / max(1, sum(asked.values())):.1%}** |"
     )
     lines.append(f"| off topic, fallback said | {off} | {off_right / max(1, off):.1%} |")
+    lines += [
+        f"| all of them {name} | {len(hits)} | {sum(hits) / len(hits):.1%} |"
+        for name, hits in stress.items()
+    ]
     lines += ["", f"- answers with gibberish: {babble} of {total}"]
     lines.append(f"- answers that are word for word in the corpus: {verbatim} of {total}")
     lines.append(f"- speed: {tokens / seconds:.0f} tokens/s on two cores, prompts included")
