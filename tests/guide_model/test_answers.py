@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import click
+import facts
 import pytest
 
 from chatsafe_cli import slash
 from chatsafe_cli.main import COMMANDS, cli
 from chatsafe_config.settings import options
-from train import facts
 
 TRAIN = Path(str(facts.__file__)).parent
 ANSWERS = [

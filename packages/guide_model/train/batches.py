@@ -43,15 +43,6 @@ class Row:
     gaps: list[tuple[int, int]]  # place, how many positions are skipped there
 
 
-def answers_of(loaded: corpus.Corpus) -> dict[str, str]:
-    """Every answer that can be given, by intent id; sums have one id each."""
-    found = {i.id: i.answer for i in loaded.intents.values()}
-    for line in sums.table():
-        text = sums.answer(*line)
-        found["sum:" + text] = text
-    return found
-
-
 def deciding_lengths(answers: dict[str, str], tokenizer: GuideTokenizer) -> dict[str, int]:
     """How many tokens of each answer must be said until it differs from every other answer."""
     seen: dict[tuple[int, ...], int] = {}
@@ -70,7 +61,7 @@ class Encoder:
 
     def __init__(self, loaded: corpus.Corpus, tokenizer: GuideTokenizer) -> None:
         self.corpus, self.tokenizer = loaded, tokenizer
-        self.answers = answers_of(loaded)
+        self.answers = corpus.answers_of(loaded)
         self.numbers = {name: n for n, name in enumerate(sorted(self.answers))}
         self.deciding = deciding_lengths(self.answers, tokenizer)
 

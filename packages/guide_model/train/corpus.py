@@ -196,6 +196,15 @@ def load(root: Path = HERE, hold_back: int = 0) -> Corpus:
     return corpus
 
 
+def answers_of(corpus: Corpus) -> dict[str, str]:
+    """Every answer that can be given, by intent id; sums have one id each."""
+    found = {i.id: i.answer for i in corpus.intents.values()}
+    for line in sums.table():
+        text = sums.answer(*line)
+        found["sum:" + text] = text
+    return found
+
+
 def owners(corpus: Corpus, draws: int = 400) -> dict[str, str]:
     """Which intent owns a wording that several can produce: the one that produces it most often.
 
