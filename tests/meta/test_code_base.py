@@ -131,3 +131,11 @@ BANNED = re.compile(r"\bpickle\b|\beval\(|shell=True|os\.system\(|except Excepti
 def test_banned_words() -> None:
     for path in SOURCES:
         assert not BANNED.search(path.read_text(encoding="utf-8")), path
+
+
+def test_the_engine_is_met_in_one_file() -> None:
+    """Also where it is named in a string, which import contracts do not see."""
+    naming = [path.name for path in SOURCES if '"llama_cpp' in path.read_text(encoding="utf-8")]
+    importing = [path.name for path in SOURCES if "llama_cpp" in imported_packages(path)]
+    assert naming == ["memory.py", "bindings.py"]  # memory.py locates the package, no more
+    assert importing == []

@@ -31,6 +31,7 @@ from tests.config.gguf_writer import (
 
 from chatsafe_common.chat import Message, Sampling
 from chatsafe_runtime.worker import llama
+from chatsafe_runtime.worker.bindings import bindings
 from chatsafe_runtime.worker.engine import Decoded, EngineError, Slice
 from chatsafe_runtime.worker.prompt import Prompter
 from chatsafe_runtime.worker.sampling import Greedy, sampler_steps
@@ -79,9 +80,7 @@ def tokens_of_whole(engine: llama.LlamaEngine, text: str) -> list[int]:
     data = text.encode()
     buffer = (ctypes.c_int32 * (len(data) + 8))()
     vocabulary = engine.vocabulary.native
-    count = llama.bindings.llama_tokenize(
-        vocabulary, data, len(data), buffer, len(buffer), False, True
-    )
+    count = bindings.llama_tokenize(vocabulary, data, len(data), buffer, len(buffer), False, True)
     return buffer[:count]
 
 

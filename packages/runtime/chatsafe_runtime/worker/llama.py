@@ -1,21 +1,16 @@
-"""The engine on llama.cpp's low-level bindings; the only file that imports llama_cpp.
+"""The engine on llama.cpp: one loaded model.
 
-One batch for all sequences in one unified KV memory, a C sampler chain per sequence. The batch
-arrays are filled through the buffer protocol, so that numpy stays out of the process: it would
-start threads, and a process with threads may not leave the network namespace.
+One batch for all sequences in one unified KV memory, a C sampler chain per sequence.
 """
 
 import ctypes
-import importlib
-import importlib.util
 import math
 import sys
-import types
-from array import array
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any, Final
 
+from chatsafe_runtime.worker.batch import Batch
+from chatsafe_runtime.worker.bindings import bindings, supports_gpu
 from chatsafe_runtime.worker.engine import Decoded, EngineError, Limits, Slice
 from chatsafe_runtime.worker.sampling import (
     Draw,
@@ -29,124 +24,12 @@ from chatsafe_runtime.worker.sampling import (
     TopP,
     TypicalP,
 )
+from chatsafe_runtime.worker.vocabulary import LlamaVocabulary
 
-_ERROR_LEVEL: Final = 4  # GGML_LOG_LEVEL_ERROR
-_CONTROL: Final = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL
-_LSTRIP: Final = 1 << 7
-_RSTRIP: Final = 1 << 8
 _DEFAULT_WINDOW_TOKENS: Final = 8192
 _PHYSICAL_BATCH_TOKENS: Final = 512
 _KV_BYTES_PER_VALUE: Final = 2  # half precision
 _BANNED_BELOW: Final = -100.0
-
-
-def _import_bindings() -> Any:
-    """`llama_cpp.llama_cpp` without the package's own `__init__`.
-
-    That one loads the high-level class and with it numpy: 130 ms and 14 MB more.
-    """
-    name = "llama_cpp"
-    if name not in sys.modules:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.submodule_search_locations is None:
-            raise EngineError("The engine llama-cpp-python is not installed; run scripts/setup.")
-        package = types.ModuleType(name)
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules[name] = package
-    return importlib.import_module(f"{name}.llama_cpp")
-
-
-bindings = _import_bindings()
-
-
-def pass_on_errors(report: Callable[[str], None]) -> object:
-    """Give the engine's error lines to `report` and drop its chatter.
-
-    The engine calls what is returned from any thread: keep it for the life of the process.
-    """
-
-    def on_line(level: int, text: bytes, _user_data: object) -> None:
-        if level == _ERROR_LEVEL:
-            report(text.decode("utf-8", "replace"))
-
-    callback = bindings.llama_log_callback(on_line)
-    bindings.llama_log_set(callback, None)
-    return callback
-
-
-def supports_gpu() -> bool:
-    """Whether this build of the engine can use a graphics processor."""
-    return bool(bindings.llama_supports_gpu_offload())
-
-
-class LlamaVocabulary:
-    """The vocabulary of a loaded model."""
-
-    def __init__(self, vocabulary: Any) -> None:
-        self.native = vocabulary
-        self.size: int = bindings.llama_vocab_n_tokens(vocabulary)
-        attributes = [
-            bindings.llama_vocab_get_attr(vocabulary, token) for token in range(self.size)
-        ]
-        self._attributes = {
-            token: attribute for token, attribute in enumerate(attributes) if attribute & _CONTROL
-        }
-        self.control_tokens: Mapping[str, int] = {
-            spelling: token for token in self._attributes if (spelling := self._spelling(token))
-        }
-        bos = bindings.llama_vocab_bos(vocabulary)
-        eos = bindings.llama_vocab_eos(vocabulary)
-        self.bos: int | None = bos if bos >= 0 else None
-        self.adds_bos: bool = self.bos is not None and bool(
-            bindings.llama_vocab_get_add_bos(vocabulary)
-        )
-        self.bos_text = self._spelling(bos)
-        self.eos_text = self._spelling(eos)
-        self._pieces: dict[int, bytes] = {}
-
-    def _spelling(self, token: int) -> str:
-        if token < 0:
-            return ""
-        text = bindings.llama_vocab_get_text(self.native, token)
-        return str(text.decode("utf-8", "replace")) if text else ""
-
-    def tokenize(self, text: str) -> list[int]:
-        data = text.encode("utf-8", "replace")
-        if not data:
-            return []
-        size = len(data) + 8
-        while True:
-            tokens = (ctypes.c_int32 * size)()
-            count = bindings.llama_tokenize(
-                self.native, data, len(data), tokens, size, False, False
-            )
-            if count >= 0:
-                return tokens[:count]
-            if -count <= size:
-                raise EngineError("The engine could not tokenize the text.")
-            size = -count
-
-    def piece(self, token: int) -> bytes:
-        if token not in self._pieces:
-            self._pieces[token] = self._read_piece(token)
-        return self._pieces[token]
-
-    def _read_piece(self, token: int) -> bytes:
-        size = 64
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            count = bindings.llama_token_to_piece(self.native, token, buffer, size, 0, False)
-            if count >= 0:
-                return buffer.raw[:count]
-            size = -count
-
-    def ends_turn(self, token: int) -> bool:
-        return bool(bindings.llama_vocab_is_eog(self.native, token))
-
-    def strips(self, token: int) -> tuple[bool, bool]:
-        attribute = self._attributes.get(token, 0)
-        return bool(attribute & _LSTRIP), bool(attribute & _RSTRIP)
 
 
 def _native_step(step: Step, vocabulary_size: int) -> Any:
@@ -175,56 +58,6 @@ def _native_step(step: Step, vocabulary_size: int) -> Any:
             return bindings.llama_sampler_init_greedy()
         case Draw(seed):
             return bindings.llama_sampler_init_dist(seed)
-
-
-class _Batch:
-    """A native batch whose arrays we own; filled slice by slice without a loop over tokens."""
-
-    def __init__(self, size: int, max_parallel: int) -> None:
-        self._tokens = (ctypes.c_int32 * size)()
-        self._positions = (ctypes.c_int32 * size)()
-        self._num_slots = (ctypes.c_int32 * size)(*([1] * size))
-        self._slots = (ctypes.c_int32 * max_parallel)(*range(max_parallel))
-        self._slot_pointers = (ctypes.c_size_t * size)()
-        self._wants_logits = (ctypes.c_int8 * size)()
-        self._slot_addresses = [
-            ctypes.addressof(self._slots) + slot * ctypes.sizeof(ctypes.c_int32)
-            for slot in range(max_parallel)
-        ]
-        # Pointer-sized integers of the platform; `array` has no other name for them.
-        self._pointer_code = "Q" if ctypes.sizeof(ctypes.c_size_t) == 8 else "L"
-        self.native = bindings.llama_batch()
-        for name, values in (
-            ("token", self._tokens),
-            ("pos", self._positions),
-            ("n_seq_id", self._num_slots),
-            ("seq_id", self._slot_pointers),
-            ("logits", self._wants_logits),
-        ):
-            kind = dict(bindings.llama_batch._fields_)[name]
-            setattr(self.native, name, ctypes.cast(values, kind))
-
-    def fill(self, slices: Sequence[Slice]) -> dict[int, int]:
-        """Write the slices; returns each slot's index among the batch's logits."""
-        tokens = array("i", chain.from_iterable(part.tokens for part in slices))
-        positions, pointers = array("i"), array(self._pointer_code)
-        wants_logits = bytearray(len(tokens))
-        outputs: dict[int, int] = {}
-        for part in slices:
-            positions.extend(range(part.start, part.start + len(part.tokens)))
-            pointers.extend([self._slot_addresses[part.slot]] * len(part.tokens))
-            if part.wants_logits:
-                outputs[part.slot] = len(positions) - 1
-                wants_logits[len(positions) - 1] = 1
-        for target, source in (
-            (self._tokens, tokens),
-            (self._positions, positions),
-            (self._slot_pointers, pointers),
-            (self._wants_logits, wants_logits),
-        ):
-            memoryview(target).cast("B")[: memoryview(source).nbytes] = memoryview(source).cast("B")
-        self.native.n_tokens = len(tokens)
-        return outputs
 
 
 class LlamaEngine:
@@ -261,7 +94,7 @@ class LlamaEngine:
         self.vocabulary = LlamaVocabulary(bindings.llama_model_get_vocab(self._model))
         self._context = self._make_context(threads)
         self._memory = bindings.llama_get_memory(self._context)
-        self._batch = _Batch(self.limits.batch_size, max_parallel)
+        self._batch = Batch(self.limits.batch_size, max_parallel)
         self._outputs: dict[int, int] = {}
         # The engine asks `strlen(flag)` between two graph nodes whether to stop: C code that
         # needs no interpreter lock, so asking costs nothing. A Python callback would run a

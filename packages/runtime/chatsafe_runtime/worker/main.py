@@ -31,9 +31,11 @@ from chatsafe_runtime.channel import (
     worker_reader,
 )
 from chatsafe_runtime.memory import available_bytes
-from chatsafe_runtime.worker import llama, machine, quota
+from chatsafe_runtime.worker import machine, quota
+from chatsafe_runtime.worker.bindings import pass_on_errors, supports_gpu
 from chatsafe_runtime.worker.engine import EngineError
 from chatsafe_runtime.worker.generic_template import generic_template
+from chatsafe_runtime.worker.llama import LlamaEngine
 from chatsafe_runtime.worker.loop import Frame, Loop
 from chatsafe_runtime.worker.prompt import Prompter
 from chatsafe_runtime.worker.sandbox import drop_rights
@@ -67,16 +69,16 @@ def main() -> None:
     kv_budget_bytes = max(0, free_bytes - model_bytes) // _KV_PART
     threads = min(load.threads, os.cpu_count() or 1) or _best_threads(model_bytes)
     warm_up()
-    uses_gpu = load.gpu_layers != 0 and llama.supports_gpu()
+    uses_gpu = load.gpu_layers != 0 and supports_gpu()
     applied, missing = drop_rights(load.path, uses_gpu=uses_gpu)
     if quota.is_enforced():
         applied += ("chat templates within limits of time and memory",)
     else:
         missing += ("chat templates within limits of time and memory (only on Linux)",)
     inbox = Inbox(connection, reader, early)
-    callback = llama.pass_on_errors(_reporter(load.path))
+    callback = pass_on_errors(_reporter(load.path))
     try:
-        engine = llama.LlamaEngine(
+        engine = LlamaEngine(
             load.path,
             context_window=load.context_window,
             max_parallel=load.max_parallel,
@@ -184,9 +186,7 @@ def _reporter(path: str) -> Callable[[str], None]:
     return report
 
 
-def _choose_template(
-    load: Load, engine: llama.LlamaEngine
-) -> tuple[str, ChatTemplate, tuple[str, ...]]:
+def _choose_template(load: Load, engine: LlamaEngine) -> tuple[str, ChatTemplate, tuple[str, ...]]:
     """Where the template comes from, the template, and all of the model's stop strings."""
     vocabulary = engine.vocabulary
     stops = load.stop
