@@ -137,9 +137,9 @@ def restyle(text: str, rng: Random, typos: bool = True) -> str:
         text = text[:1].upper() + text[1:]
     elif roll < 0.65:
         text = text.lower()
-    elif roll < 0.72:
+    elif roll < 0.67:
         text = text.upper()
-    elif roll < 0.73:
+    elif roll < 0.68:
         text = text.title()
     roll = rng.random()
     if roll < 0.30:
@@ -186,8 +186,6 @@ def junk(rng: Random, long: bool = False, calm: bool = True) -> str:
 
     Calm junk holds no payloads, because some of those have answers of their own.
     """
-    if rng.random() < 0.1:
-        return rng.choice(string.ascii_letters + " .!0?-_") * rng.randrange(40, 600)
     count = rng.randrange(20, 60) if long else rng.randrange(1, 6)
     parts = [_junk_part(rng, calm) for _ in range(count)]
     return rng.choice((" ", " ", "\n", "")).join(parts).strip() or "..."

@@ -17,7 +17,6 @@ from tokenizer import GuideTokenizer
 from torch import Tensor
 
 DECIDING = 3.0  # weight of the tokens in which an answer differs from all others
-LONGEST = 2000  # tokens and positions of a row; the context is 2,048
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Encoder:
         """Encode; each answer is whole with probability `whole`, else cut after it is decided."""
         t = self.tokenizer
         row = Row([], [], [], [])
-        stretch = rng.random() < 0.25
+        stretch = rng.random() < 0.15
 
         def add(ids: list[int], weight: float) -> None:
             row.ids.extend(ids)
@@ -80,7 +79,7 @@ class Encoder:
         for number, turn in enumerate(chat.turns):
             last = number == len(chat.turns) - 1
             if stretch and row.ids:
-                row.gaps.append((len(row.ids), rng.randrange(1, 900)))
+                row.gaps.append((len(row.ids), rng.randrange(1, 500)))
             add(t.head("user"), 0.0)
             add(t.encode(turn.user), user_weight)
             add([*t.tail(), *t.head("assistant")], 0.0)
@@ -96,8 +95,6 @@ class Encoder:
             elif not last:
                 add([t.im_end], 1.0 if is_whole else 0.0)
                 add(t.fixed("\n"), 0.0)
-        spare = max(0, LONGEST - len(row.ids)) / max(1, sum(gap for _, gap in row.gaps))
-        row.gaps = [(place, int(gap * min(1.0, spare))) for place, gap in row.gaps]
         return row
 
 
@@ -143,6 +140,7 @@ def collate(rows: list[Row], pad: int, length: int) -> Batch:
         for place, gap in row.gaps:
             positions[n, place:] += gap
         places += [(n, place, intent) for place, intent in row.answers]
+    positions.clamp_(max=2047)
     at = torch.tensor(places or [(0, 0, 0)])
     if not places:  # a batch of sums only: nothing for the intent head
         at = at[:0]
@@ -152,7 +150,7 @@ def collate(rows: list[Row], pad: int, length: int) -> Batch:
 def long_chat(loaded: corpus.Corpus, rng: Random) -> corpus.Chat:
     """A chat of many turns, or a question buried under a long run of junk."""
     if rng.random() < 0.5:
-        count = rng.randrange(5, 40)
+        count = rng.randrange(5, 12)
         return corpus.Chat("", tuple(corpus.draw_turn(loaded, rng) for _ in range(count)))
     turn = corpus.known_turn(loaded, rng)
     text = augment.with_junk(turn.user, rng, long=True)
@@ -163,7 +161,7 @@ def long_chat(loaded: corpus.Corpus, rng: Random) -> corpus.Chat:
 
 
 def _row(encoder: Encoder, rng: Random, user_weight: float, whole: float) -> Row:
-    draw = long_chat if rng.random() < 0.015 else corpus.draw
+    draw = long_chat if rng.random() < 0.005 else corpus.draw
     # guessing the words of questions teaches some English; a third of the rows is enough
     user_weight = user_weight if rng.random() < 0.3 else 0.0
     return encoder.row(draw(encoder.corpus, rng), rng, user_weight, whole)
@@ -181,7 +179,7 @@ def batches(
         is_drill = rng.random() < 0.06
         row = drill(encoder, rng) if is_drill else _row(encoder, rng, user_weight, whole)
         length = width(len(row.ids) - 1)
-        if length > LONGEST:
+        if length > 1200:
             continue
         rows = buckets.setdefault(length, [])
         rows.append(row)
