@@ -28,6 +28,8 @@ from chatsafe_runtime.worker.vocabulary import LlamaVocabulary
 
 _DEFAULT_WINDOW_TOKENS: Final = 8192
 _PHYSICAL_BATCH_TOKENS: Final = 512
+_FLASH_WHERE_POSSIBLE: Final = -1  # LLAMA_FLASH_ATTN_TYPE_AUTO
+_FLASH_OFF: Final = 0
 _KV_BYTES_PER_VALUE: Final = 2  # half precision
 _BANNED_BELOW: Final = -100.0
 
@@ -73,11 +75,13 @@ class LlamaEngine:
         threads: int,
         gpu_layers: int,
         kv_budget_bytes: int,
+        flash_attention: bool = True,
     ) -> None:
         """Load. Raises EngineError with a reason, or the native code aborts the process.
 
         `context_window` 0: what the model was trained for, at most 8192. `kv_budget_bytes` limits
-        how many whole windows the memory holds; one is always there.
+        how many whole windows the memory holds; one is always there. `flash_attention` saves
+        memory that grows with the context, and time on a GPU.
         """
         bindings.llama_backend_init()
         self._model = _load_model(path, gpu_layers)
@@ -92,7 +96,7 @@ class LlamaEngine:
             batch_size=max(batch_size, 2 * max_parallel),
         )
         self.vocabulary = LlamaVocabulary(bindings.llama_model_get_vocab(self._model))
-        self._context = self._make_context(threads)
+        self._context = self._make_context(threads, flash_attention)
         self._memory = bindings.llama_get_memory(self._context)
         self._batch = Batch(self.limits.batch_size, max_parallel)
         self._outputs: dict[int, int] = {}
@@ -135,7 +139,7 @@ class LlamaEngine:
         size = bindings.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if size >= 0 else None
 
-    def _make_context(self, threads: int) -> Any:
+    def _make_context(self, threads: int, flash_attention: bool) -> Any:
         parameters = bindings.llama_context_default_params()
         parameters.n_ctx = self.limits.num_cells
         parameters.n_batch = self.limits.batch_size
@@ -145,6 +149,7 @@ class LlamaEngine:
         # vocabulary of 128k).
         parameters.n_outputs_max = self.limits.max_parallel
         parameters.kv_unified = True
+        parameters.flash_attn_type = _FLASH_WHERE_POSSIBLE if flash_attention else _FLASH_OFF
         parameters.n_threads = threads
         parameters.n_threads_batch = threads
         parameters.no_perf = True

@@ -67,7 +67,9 @@ def main() -> None:
     model_bytes = _size_bytes(load.path)
     free_bytes = available_bytes() or _ASSUMED_FREE_BYTES
     kv_budget_bytes = max(0, free_bytes - model_bytes) // _KV_PART
-    threads = min(load.threads, os.cpu_count() or 1) or _best_threads(model_bytes)
+    is_tiny = model_bytes < _TINY_MODEL_BYTES
+    best_threads = 1 if is_tiny else machine.physical_cores()
+    threads = min(load.threads, os.cpu_count() or 1) or best_threads
     warm_up()
     uses_gpu = load.gpu_layers != 0 and supports_gpu()
     applied, missing = drop_rights(load.path, uses_gpu=uses_gpu)
@@ -86,6 +88,9 @@ def main() -> None:
             threads=threads,
             gpu_layers=load.gpu_layers,
             kv_budget_bytes=kv_budget_bytes,
+            # On a processor it costs a tiny model half of its speed with eight chats (5.9 ms a
+            # step instead of 3.0); what it saves is memory that only large models need.
+            flash_attention=not is_tiny,
         )
         origin, template, stops = _choose_template(load, engine)
         engine.warm_up()
@@ -171,10 +176,6 @@ def _size_bytes(path: str) -> int:
     with contextlib.suppress(OSError):
         return Path(path).stat().st_size
     return 0
-
-
-def _best_threads(model_bytes: int) -> int:
-    return 1 if model_bytes < _TINY_MODEL_BYTES else machine.physical_cores()
 
 
 def _reporter(path: str) -> Callable[[str], None]:
