@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,7 @@ QUESTIONS = (
 
 
 def load(path: Path, **more: int) -> llama.LlamaEngine:
-    options = {
+    options: dict[str, Any] = {
         "context_window": 0,
         "max_parallel": 8,
         "batch_size": 256,
