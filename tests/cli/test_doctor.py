@@ -191,7 +191,7 @@ def test_little_memory(
     guide.write_bytes(good_draft().encode())
     monkeypatch.setattr(machine_checks, "guide_path", lambda: guide)
     monkeypatch.setattr(machine_checks, "_refusal", lambda catalog, entry: "")
-    monkeypatch.setattr(machine_checks, "available_memory", lambda: 1024)
+    monkeypatch.setattr(machine_checks, "available_bytes", lambda: 1024)
     _, found = findings(chatsafe, "--url", unused_url())
     assert found["default model"][1].startswith("chatsafe-guide")
     assert found["memory"][0] == "warning"

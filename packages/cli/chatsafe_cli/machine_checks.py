@@ -18,6 +18,7 @@ from chatsafe_cli.render import size
 from chatsafe_config.admin_key import read_admin_key
 from chatsafe_config.catalog import GUIDE_ID, Catalog, CatalogEntry
 from chatsafe_config.errors import ConfigError, GgufError
+from chatsafe_config.free_memory import available_bytes
 from chatsafe_config.loading import Loaded
 from chatsafe_config.paths import admin_key_file, model_dir
 from chatsafe_config.registry import Registry, default_registry, load_registry
@@ -178,7 +179,7 @@ def _check_default(entry: CatalogEntry, refused: Mapping[str, str]) -> Iterator[
         return
     about = "tiny; for a real model put a GGUF file into the model directory"
     yield ok("default model", f"{entry.id} ({about})" if entry.id == GUIDE_ID else entry.id)
-    available = available_memory()
+    available = available_bytes()
     needed = max((entry.size_bytes or 0) * _MEMORY_FACTOR, (entry.spec.min_ram_gb or 0) * 1e9)
     if available is None:
         return
@@ -187,14 +188,3 @@ def _check_default(entry: CatalogEntry, refused: Mapping[str, str]) -> Iterator[
         yield warning("memory", text, "close other programs, or use a smaller model")
     else:
         yield ok("memory", text)
-
-
-def available_memory() -> int | None:
-    """Bytes that new programs can have; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    return None

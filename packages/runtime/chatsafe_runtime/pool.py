@@ -27,11 +27,11 @@ from chatsafe_common.errors import (
     Unavailable,
 )
 from chatsafe_config.errors import GgufError
+from chatsafe_config.free_memory import available_bytes
 from chatsafe_config.gguf import Header, read_header
 from chatsafe_runtime.admission import Admission
 from chatsafe_runtime.channel import Load
 from chatsafe_runtime.memory import (
-    available_bytes,
     engine_may_offload,
     fits,
     needed_bytes,

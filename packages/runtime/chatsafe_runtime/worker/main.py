@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from chatsafe_config.free_memory import available_bytes
 from chatsafe_runtime.channel import (
     Cancel,
     FrameError,
@@ -30,7 +31,6 @@ from chatsafe_runtime.channel import (
     encode,
     worker_reader,
 )
-from chatsafe_runtime.memory import available_bytes
 from chatsafe_runtime.worker import machine, quota
 from chatsafe_runtime.worker.bindings import pass_on_errors, supports_gpu
 from chatsafe_runtime.worker.engine import EngineError
